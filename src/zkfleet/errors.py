@@ -1,0 +1,207 @@
+"""What can go wrong, whose fault is it, and is it worth another try?
+
+Every error that a caller of zkfleet meets is a `ZkfleetError`; errors of the
+libraries below are mapped to these once, in the room that owns the library,
+with `raise ... from exc`.  The family:
+
+    ZkfleetError
+    |-- BadInput (ValueError)      the caller's words are wrong; nothing happened
+    |   |-- BadPath  BadAddress  BadHosts  BadAcl  BadProperties  BadAuth
+    |   |-- TreeErrors             a tree text, with every problem in it
+    |   `-- TooLarge               more data than the server takes in a packet
+    |-- TreeState (LookupError)    what the ensemble holds does not allow it
+    |   |-- NodeNotFound  NodeExists  NodeNotEmpty
+    |   |-- LinkLoop               links that lead back to where they began
+    |   |-- StalePlan              the tree moved since the plan was made
+    |   `-- RegistrationConflict   somebody else's znode has our name
+    |-- AccessDenied (PermissionError)
+    |-- Unavailable (TransientError)   try again: nothing is wrong with the request
+    |   |-- ConnectFailed  NotConnected
+    |   |-- WaitTimedOut (TimeoutError)
+    |   `-- OutcomeUnknown         the link broke while a write was under way
+    `-- UnsupportedServer  Closed  ForkedSession  MissingDependency
+"""
+
+from collections.abc import Sequence
+
+from transaction.interfaces import TransientError
+
+
+class ZkfleetError(Exception):
+    """Anything that zkfleet reports.
+
+    Attributes:
+        hint: what the reader can do about it, one sentence, or "".
+    """
+
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        if hint:
+            self.hint = hint
+
+
+class BadInput(ZkfleetError, ValueError):
+    """The caller's words are wrong; nothing was changed."""
+
+
+class BadPath(BadInput):
+    """A znode path that ZooKeeper would refuse."""
+
+
+class BadAddress(BadInput):
+    """An address that is not `host:port`."""
+
+
+class BadHosts(BadInput):
+    """A ZooKeeper connection string that cannot be read."""
+
+
+class BadAcl(BadInput):
+    """An access control list that cannot be read."""
+
+
+class BadAuth(BadInput):
+    """Credentials whose form ZooKeeper does not know, or that it refused."""
+
+
+class BadProperties(BadInput):
+    """Properties that JSON cannot hold."""
+
+
+class TreeErrors(BadInput):
+    """A tree text with problems.
+
+    Attributes:
+        problems: all of them, in the order of the text; each prints as
+            `source:line:column: what was found (remedy)`.
+    """
+
+    def __init__(self, problems: Sequence[object]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class TooLarge(BadInput):
+    """More data for one znode than the server takes in one packet."""
+
+    def __init__(self, path: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"{path}: {size:,} bytes, and the server takes {limit:,} in one packet",
+            hint="znodes are for kilobytes: keep the data elsewhere and its address here",
+        )
+        self.path, self.size, self.limit = path, size, limit
+
+
+class TreeState(ZkfleetError, LookupError):
+    """What the ensemble holds does not allow the request."""
+
+
+class NodeNotFound(TreeState):
+    """A path that leads to no znode.
+
+    Attributes:
+        path: what was asked for.
+        missing: the first znode on the way that is not there.
+    """
+
+    def __init__(self, path: str, missing: str | None = None) -> None:
+        self.path = path
+        self.missing = missing or path
+        where = "" if self.missing == path else f" (there is no {self.missing})"
+        super().__init__(
+            f"no such znode: {path}{where}",
+            hint="`zkfleet tree import` makes the nodes of a tree; `zkfleet show /` lists them",
+        )
+
+
+class NodeExists(TreeState):
+    """A znode that was to be created is there already."""
+
+
+class NodeNotEmpty(TreeState):
+    """A znode that was to be deleted has children."""
+
+
+class LinkLoop(TreeState):
+    """Links that lead back to where they began.
+
+    Attributes:
+        chain: every step on the way, the first one repeated at the end.
+    """
+
+    def __init__(self, chain: Sequence[str]) -> None:
+        self.chain = tuple(chain)
+        super().__init__(
+            "links in a loop: " + " -> ".join(self.chain),
+            hint="change one of these links so that it ends at a real node",
+        )
+
+
+class StalePlan(TreeState):
+    """The tree moved since the plan was made.
+
+    Attributes:
+        paths: the znodes that are no longer as the plan saw them.
+    """
+
+    def __init__(self, paths: Sequence[str], *, applied: int = 0) -> None:
+        self.paths = tuple(paths)
+        self.applied = applied
+        done = f"; {applied} steps of it were applied before" if applied else ""
+        super().__init__(
+            "the tree changed since the plan was made: " + ", ".join(self.paths) + done,
+            hint="make the plan again and look at it",
+        )
+
+
+class RegistrationConflict(TreeState):
+    """The znode for our endpoint is there and is not ours."""
+
+
+class AccessDenied(ZkfleetError, PermissionError):
+    """The ensemble refuses: the session lacks a permission."""
+
+    def __init__(self, path: str, permission: str) -> None:
+        self.path, self.permission = path, permission
+        super().__init__(
+            f"no {permission} permission on {path}",
+            hint="give credentials with auth=, or change the ACL of that znode",
+        )
+
+
+class Unavailable(ZkfleetError, TransientError):
+    """Nothing is wrong with the request: try again later."""
+
+
+class ConnectFailed(Unavailable):
+    """No session could be had from any of the hosts."""
+
+
+class NotConnected(Unavailable):
+    """The link to the ensemble is down, and the request was not carried out."""
+
+
+class WaitTimedOut(Unavailable, TimeoutError):
+    """What was waited for did not happen in time."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The link broke while a write was under way: it may have happened."""
+
+
+class UnsupportedServer(ZkfleetError):
+    """The server is no ZooKeeper, or one that is too old."""
+
+
+class Closed(ZkfleetError):
+    """The registry, view or registration was closed."""
+
+
+class ForkedSession(ZkfleetError):
+    """A child process used its parent's session."""
+
+
+class MissingDependency(ZkfleetError, ImportError):
+    """An optional program or library that this request needs is not installed."""

@@ -1,0 +1,100 @@
+"""Who runs the users' callbacks, and what if one of them blocks?
+
+One thread of the registry's own runs them all, a view at a time.  If a
+callback keeps it longer than `PATIENCE` while others wait, a relief thread
+takes the queue over, and the blocked one ends with its callback: a slow
+callback delays its own view and no other.  At most `MOST` threads at once.
+
+A view that changed while its callbacks run is queued again behind the others,
+so intermediate states may be left out and the last one never is.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 0.05
+MOST = 4
+Job = Callable[[], None]
+
+
+class Callbacks:
+    """Runs jobs in order, on a thread that is replaced when a job blocks it."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Job] = deque()
+        self._condition = threading.Condition()
+        self._workers: dict[threading.Thread, float | None] = {}
+        self._stopped = False
+
+    def submit(self, job: Job) -> None:
+        """Queue a job, from any thread."""
+        with self._condition:
+            if self._stopped:
+                return
+            self._queue.append(job)
+            if not self._workers:
+                self._add_worker()
+            self._condition.notify()
+
+    def on_this_thread(self) -> bool:
+        """Tell whether the caller is one of our threads, that is, a callback."""
+        return threading.current_thread() in self._workers
+
+    def relieve(self) -> None:
+        """Add a thread if jobs wait and every thread has been busy for too long.
+
+        Called by the hub's timer while there are jobs.
+        """
+        with self._condition:
+            late = time.monotonic() - PATIENCE
+            blocked = all(since is not None and since < late for since in self._workers.values())
+            if self._queue and blocked and len(self._workers) < MOST and not self._stopped:
+                logger.warning("callback_blocks threads=%d waiting=%d", len(self._workers), len(self._queue))
+                self._add_worker()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether jobs are queued."""
+        return bool(self._queue)
+
+    def stop(self, timeout: float) -> None:
+        """Drop what is queued and end the threads; our own is not waited for."""
+        with self._condition:
+            self._stopped = True
+            self._queue.clear()
+            self._condition.notify_all()
+            workers = list(self._workers)
+        deadline = time.monotonic() + timeout
+        for worker in workers:
+            if worker is not threading.current_thread():
+                worker.join(max(deadline - time.monotonic(), 0))
+
+    def _add_worker(self) -> None:
+        worker = threading.Thread(target=self._run, name="zkfleet-callbacks", daemon=True)
+        self._workers[worker] = None
+        worker.start()
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while job := self._next(me):
+            try:
+                job()
+            except Exception:  # a user's callback may raise anything, and the rest go on
+                logger.exception("callback_failed")
+            del job
+
+    def _next(self, me: threading.Thread) -> Job | None:
+        with self._condition:
+            self._workers[me] = None
+            while not (self._queue or self._stopped or len(self._workers) > 1):
+                self._condition.wait()
+            if self._queue and not self._stopped:
+                self._workers[me] = time.monotonic()
+                return self._queue.popleft()
+            del self._workers[me]
+            return None

@@ -1,0 +1,87 @@
+"""How are a node's properties changed so that nobody's change is lost?
+
+Compare and set: read the node and its version, make the new properties, write
+them on condition that the version is still that one, and begin again if not.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kazoo.protocol.serialization import SetData
+
+from zkfleet import paths
+from zkfleet.errors import BadPath, BadProperties, OutcomeUnknown, TooLarge, WaitTimedOut
+from zkfleet.registry import readings
+from zkfleet.registry.session import BadVersion, Session
+from zkfleet.registry.wire import SAFE_PACKET, rooted
+from zkfleet.tree import encode
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+LONGEST_PAUSE = 0.05
+
+
+def change_properties(session: Session, path: str, change: Change) -> tuple[str, int]:
+    """Change a node's own properties by compare-and-set.
+
+    Args:
+        path: of the node; links are followed.
+        change: makes the new properties from a copy of the present ones;
+            called again if somebody else wrote meanwhile.
+
+    Returns:
+        The node's real path and the zxid of the write.
+
+    Raises:
+        NodeNotFound, LinkLoop: the path leads nowhere.
+        BadProperties, TooLarge: what `change` returned cannot be stored.
+        WaitTimedOut: others wrote all the time.
+    """
+    end = time.monotonic() + session.timeout
+    written: bytes | None = None
+    while time.monotonic() < end:
+        snapshot = session.read(lambda: readings.read_properties(path))
+        if snapshot.problem is not None:
+            raise snapshot.problem
+        real, raw = snapshot.real_path or "/", dict(snapshot.content.raw)
+        if written is not None and encode(raw) == written:
+            return real, snapshot.zxid
+        written = _checked(real, change(raw))
+        request = SetData(rooted(session.client.chroot, real), written, snapshot.content.version)
+        try:
+            stat = session.write(request, path=real)
+            return real, int(stat.mzxid)
+        except OutcomeUnknown:
+            continue
+        except BadVersion:
+            written = None
+            time.sleep(random.uniform(0, LONGEST_PAUSE))
+    raise WaitTimedOut(f"{path}: others changed it all the time for {session.timeout:g} s")
+
+
+def _checked(path: str, properties: dict[str, Any]) -> bytes:
+    for name in properties:
+        if f"{name} =>" in properties:
+            raise BadProperties(
+                f"{path}: {name!r} comes over the property link {name + ' =>'!r}",
+                hint="set it at the node that the link leads to, or take the link away first",
+            )
+    data = encode(properties)
+    if len(data) > SAFE_PACKET:
+        raise TooLarge(path, len(data), SAFE_PACKET)
+    return data
+
+
+def link(session: Session, source: str, destination: str) -> None:
+    """Make a node link at `destination` that leads to `source`; see `Registry.ln`."""
+    base, name = paths.split(source.rstrip("/") or "/")
+    if destination.endswith("/"):
+        if not name:
+            raise BadPath(f"{source!r} has no name to append to {destination!r}")
+        destination += name
+    parent, name = paths.split(paths.check(destination))
+    if not name:
+        raise BadPath("a link cannot stand in the place of the root")
+    paths.normalise(source, parent)
+    change_properties(session, parent, lambda properties: {**properties, f"{name} ->": source})

@@ -1,0 +1,252 @@
+"""What must be done so that our znode is there, once, and goes when we go?
+
+The pure machine behind one registered endpoint.  It is told what happened and
+answers with one order at most, or None; the shell (`registrar`) carries it out
+and reports back.  One order is under way at a time; what happens meanwhile
+makes it look again.
+
+    link down   PENDING or SUSPENDED: nothing is sent, the session may live
+    link up     look, then by what is there:
+        no parent ............ PENDING until there is one
+        nothing .............. create                         -> REGISTERED
+        ours, this session ... write the data if they differ  -> REGISTERED
+        ours, former session . delete and create in one multi -> REGISTERED
+        persistent ........... FAILED, never touched
+        somebody else's ...... BLOCKED, FAILED or replaced, by policy
+    closing     look, and delete it if it is ours             -> CLOSED
+
+Invariant: no order is given while the link is down, and after `close` no order
+that creates.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from zkfleet.errors import RegistrationConflict, ZkfleetError
+
+Policy = Literal["wait", "fail", "takeover"]
+
+
+class Status(Enum):
+    """How a registration stands."""
+
+    PENDING = "pending"
+    REGISTERED = "registered"
+    SUSPENDED = "suspended"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What stands at our path.
+
+    Attributes:
+        parent: the real path of the service, None if it is not there.
+        owner: the session that owns the znode, 0 if it is persistent, None if
+            there is no znode.
+        data: its bytes.
+        version: of its data.
+        ours: whether it can be shown to be left over from us: a former session
+            of this process, or a process of this machine that is dead.
+        problem: why there is no parent.
+    """
+
+    parent: str | None
+    owner: int | None = None
+    data: bytes = b""
+    version: int = -1
+    ours: bool = False
+    problem: ZkfleetError | None = None
+
+
+class Outcome(Enum):
+    """How an order ended."""
+
+    DONE = "done"
+    COLLISION = "collision"  # the tree was not as we saw it: look again
+    LINK_LOST = "link lost"  # it may have been carried out: look when the link is back
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Find the service and read our znode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create our ephemeral znode; below `parent`, or where the caller said if None."""
+
+    parent: str | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Set the data of our znode."""
+
+    parent: str
+    data: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Delete the znode that is there and create ours, in one multi."""
+
+    parent: str
+    data: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete our znode."""
+
+    parent: str
+    version: int
+
+
+Order = Look | Create | Write | Replace | Remove
+
+
+class Claim:
+    """One endpoint's claim to its znode.
+
+    Args:
+        data: the properties, encoded.
+        policy: what to do about somebody else's znode of our name.
+        describe: says who owns what stands there, for messages.
+    """
+
+    def __init__(self, data: bytes, policy: Policy, describe: Callable[[Sight], str]) -> None:
+        self.data, self.policy = data, policy
+        self.status = Status.PENDING
+        self.problem: ZkfleetError | None = None
+        self.parent: str | None = None
+        self._describe = describe
+        self._session: int | None = None
+        self._under_way: Order | None = None
+        self._again = False
+        self._fresh = True
+        self._closing = False
+
+    # -- what happens
+
+    def connected(self, session_id: int) -> Order | None:
+        """The link is up, with this session."""
+        self._session, self._under_way = session_id, None
+        return self._go()
+
+    def suspended(self) -> None:
+        """The link is down: whatever was under way has an unknown outcome."""
+        self._session, self._under_way, self._again = None, None, False
+        if self.status is Status.REGISTERED:
+            self.status = Status.SUSPENDED
+
+    def disturbed(self) -> Order | None:
+        """Something happened to our znode or on the way to it."""
+        return self._go()
+
+    def wants(self, data: bytes) -> Order | None:
+        """Our properties are others now."""
+        self.data = data
+        return self._go()
+
+    def close(self) -> Order | None:
+        """We do not want it any more."""
+        if self.status is Status.CLOSED:
+            return None
+        self._closing = True
+        if self._fresh and self._under_way is None:
+            self.status = Status.CLOSED
+            return None
+        return self._go()
+
+    # -- what an order brought
+
+    def saw(self, sight: Sight) -> Order | None:
+        """A look ended."""
+        self._under_way = None
+        if self._again:
+            return self._go()
+        self.parent = sight.parent
+        return self._closing_order(sight) if self._closing else self._order(sight)
+
+    def ended(self, outcome: Outcome) -> Order | None:
+        """A create, write, replace or remove ended."""
+        order, self._under_way = self._under_way, None
+        if outcome is Outcome.LINK_LOST:
+            return None
+        if outcome is Outcome.COLLISION or self._again or self._closing:
+            if isinstance(order, Remove) and outcome is Outcome.DONE:
+                self._settle(Status.CLOSED)
+                return None
+            return self._go()
+        self._settle(Status.REGISTERED)
+        return None
+
+    def refused(self, problem: ZkfleetError) -> None:
+        """The server refused an order or a look for good."""
+        self._under_way = None
+        self._settle(Status.CLOSED if self._closing else Status.FAILED, problem)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way and nothing waits to be looked at."""
+        return self._under_way is None and not self._again
+
+    # -- deciding
+
+    def _go(self) -> Order | None:
+        if self._session is None or self.status is Status.CLOSED:
+            return None
+        if self._under_way is not None:
+            self._again = True
+            return None
+        self._again = False
+        # The first time there is nothing of ours to find, so a look is spared:
+        # if something stands there, the create says so.
+        first, self._fresh = self._fresh, False
+        return self._begin(Create(None, self.data) if first and not self._closing else Look())
+
+    def _begin(self, order: Order) -> Order:
+        self._under_way = order
+        return order
+
+    def _order(self, sight: Sight) -> Order | None:
+        if sight.parent is None:
+            self._settle(Status.PENDING, sight.problem)
+            return None
+        if sight.owner is None:
+            return self._begin(Create(sight.parent, self.data))
+        if sight.owner == self._session:
+            if sight.data != self.data:
+                return self._begin(Write(sight.parent, self.data, sight.version))
+            self._settle(Status.REGISTERED)
+            return None
+        if sight.owner != 0 and (sight.ours or self.policy == "takeover"):
+            return self._begin(Replace(sight.parent, self.data, sight.version))
+        blocked = sight.owner != 0 and self.policy == "wait"
+        conflict = RegistrationConflict(self._describe(sight), hint=_HINTS[sight.owner != 0])
+        self._settle(Status.BLOCKED if blocked else Status.FAILED, conflict)
+        return None
+
+    def _closing_order(self, sight: Sight) -> Order | None:
+        mine = sight.owner is not None and (sight.owner == self._session or (sight.owner != 0 and sight.ours))
+        if sight.parent is not None and mine:
+            return self._begin(Remove(sight.parent, sight.version))
+        self._settle(Status.CLOSED)
+        return None
+
+    def _settle(self, status: Status, problem: ZkfleetError | None = None) -> None:
+        self.status, self.problem = status, problem
+
+
+_HINTS = {
+    True: "it goes when its session ends; on_conflict='takeover' replaces it",
+    False: "a persistent znode has the name of a provider: delete it with `zkfleet rm`",
+}

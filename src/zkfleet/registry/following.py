@@ -1,0 +1,215 @@
+"""How does a view stay true, and who hears of it?
+
+A `Following` keeps one snapshot of one path current.  The hub's thread reads
+and replaces the snapshot; any thread may look at it, wait for it, subscribe
+to it.  The classes that users see (`views`) are faces on this.
+
+Always: the snapshot is replaced as a whole; it stays while the link is down,
+and `stale_since` says so; subscribers of one view are called one after the
+other, never with a state older than one they saw, and always with the last.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from zkfleet.errors import ZkfleetError
+from zkfleet.registry.agenda import Agenda, Work
+from zkfleet.registry.hub import Hub
+from zkfleet.registry.readings import Snapshot
+from zkfleet.registry.reads import Event, Reading
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RETRY_AFTER = 1.0
+
+
+class Following(Generic[T]):
+    """One path, followed.
+
+    Args:
+        hub: the thread that this lives on.
+        path: what to follow, links and all.
+        read: makes the reading of everything.
+        reread: makes the reading of some children, if the view is of that
+            kind; then events of children are told apart by their names.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        path: str,
+        read: Callable[[str], Reading[Snapshot[T]]],
+        reread: Callable[[Snapshot[T], frozenset[str]], Reading[Snapshot[T]]] | None = None,
+    ) -> None:
+        self.hub, self.path = hub, path
+        self._read, self._reread = read, reread
+        self.snapshot: Snapshot[T] | None = None
+        self.error: Exception | None = None
+        self.stale_since: float | None = time.time()
+        self.closed = False
+        self.changed = threading.Condition()
+        self._agenda = Agenda()
+        self._subscribers: list[Subscriber[T]] = []
+        self._delivering = threading.RLock()
+        self._queued = False
+
+    # -- on the hub's thread
+
+    def on_connected(self) -> None:
+        """Read everything again."""
+        self._agenda.connected()
+        self.hub.spread(self, self._go_on)
+
+    def on_suspended(self) -> None:
+        """Keep what we know and say that it is stale."""
+        self._agenda.suspended()
+        self.stale_since = time.time()
+
+    def on_event(self, event: Event, path: str) -> None:
+        """Read what the event may have changed."""
+        if not self._matters(event, path):
+            return
+        self._agenda.note(self._child(path))
+        self._go_on()
+
+    def on_audit(self) -> None:
+        """Read everything again."""
+        self._agenda.note()
+        self._go_on()
+
+    def _matters(self, event: Event, path: str) -> bool:
+        if self._reread is None or self.snapshot is None or self.snapshot.real_path is None:
+            return True
+        below = path.removeprefix(self.snapshot.real_path.rstrip("/"))
+        return path in self.snapshot.consulted or below.count("/") <= 1
+
+    def _child(self, path: str) -> str | None:
+        """Return the name of the child that an event is about, None if it is about more."""
+        if self._reread is None or self.snapshot is None or self.snapshot.real_path is None:
+            return None
+        if path in self.snapshot.consulted:
+            return None
+        return path.rpartition("/")[2]
+
+    def _go_on(self) -> None:
+        if not self.closed and (work := self._agenda.begin()):
+            self.hub.read(self, self._reading(work), partial(self._done, work))
+
+    def _reading(self, work: Work) -> Reading[Snapshot[T]]:
+        if work.everything or self._reread is None or self.snapshot is None:
+            return self._read(self.path)
+        return self._reread(self.snapshot, work.names)
+
+    def _done(self, work: Work, snapshot: Snapshot[T] | None, error: Exception | None) -> None:
+        if not self._agenda.end(work, read=snapshot is not None):
+            if error is not None:
+                self._fail(error)
+            return
+        assert snapshot is not None
+        self.error = None
+        if work.everything:
+            self.hub.keep_only(self, snapshot.consulted | ({snapshot.real_path} if snapshot.real_path else set()))
+        self._replace(snapshot)
+        self._go_on()
+
+    def _fail(self, error: Exception) -> None:
+        # We may not read it, or the server answered nonsense: keep what we
+        # have, say so once, and look again in a while.
+        if repr(error) != repr(self.error):
+            logger.warning("view_unreadable path=%s error=%r", self.path, error)
+        with self.changed:
+            self.error = error
+            self.stale_since = self.stale_since or time.time()
+            self.changed.notify_all()
+        self.hub.later(RETRY_AFTER, self._go_on)
+
+    def _replace(self, snapshot: Snapshot[T]) -> None:
+        old = self.snapshot
+        with self.changed:
+            self.snapshot = snapshot
+            if self._agenda.current:
+                self.stale_since = None
+            self.changed.notify_all()
+        if old is None or not snapshot.says_the_same(old):
+            if snapshot.problem is not None:
+                logger.warning("view_emptied path=%s reason=%s", self.path, snapshot.problem)
+            self.call_subscribers()
+
+    # -- on any thread
+
+    def snapshot_zxid(self) -> int:
+        """Return the zxid up to which the snapshot is true, -1 before the first."""
+        return self.snapshot.zxid if self.snapshot else -1
+
+    def wait_until(self, happened: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until `happened()`, asked again whenever the snapshot was replaced."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.closed or happened(), timeout)
+
+    def call_subscribers(self) -> None:
+        """Have the subscribers called with what they have not seen."""
+        if self._subscribers and not self._queued:
+            self._queued = True
+            self.hub.deliver(self._deliver)
+
+    def _deliver(self) -> None:
+        self._queued = False
+        with self._delivering:
+            for subscriber in list(self._subscribers):
+                if not self.closed:
+                    subscriber.call(self.snapshot)
+
+    def subscribe(self, subscriber: "Subscriber[T]", *, here: bool) -> None:
+        """Add a subscriber and have it called, on this thread or on the callbacks'."""
+        self._subscribers.append(subscriber)
+        if here:
+            with self._delivering:
+                subscriber.call(self.snapshot)
+        else:
+            self.hub.post(self.call_subscribers)
+
+    def move_to(self, hub: Hub) -> None:
+        """Live on in a forked child, on a hub of its own; nothing of the parent's threads is kept."""
+        self.hub, self._agenda = hub, Agenda()
+        self.changed, self._delivering, self._queued = threading.Condition(), threading.RLock(), False
+        self.stale_since = self.stale_since or time.time()
+        hub.post(hub.join, self)
+
+    def close(self) -> None:
+        """Stop following; waiting threads wake up."""
+        self.closed = True
+        with self.changed:
+            self.changed.notify_all()
+        self._subscribers.clear()
+        self.hub.post(self.hub.leave, self)
+
+    @property
+    def problem(self) -> ZkfleetError | None:
+        """Why the path leads nowhere at the moment, or None."""
+        return self.snapshot.problem if self.snapshot else None
+
+
+class Subscriber(Generic[T]):
+    """A callback, the view that it is called with, and what it saw last."""
+
+    def __init__(self, function: Callable[[Any], object], view: Any) -> None:
+        self._function, self._view = function, view
+        self._seen: Snapshot[T] | None = None
+        self.called = threading.Event()
+
+    def call(self, snapshot: Snapshot[T] | None) -> None:
+        """Call the callback unless it saw this state; what it raises is logged."""
+        if snapshot is None or (self._seen is not None and snapshot.says_the_same(self._seen)):
+            return
+        self._seen = snapshot
+        try:
+            self._function(self._view)
+        except Exception:  # one user's callback must not keep another's from being called
+            logger.exception("callback_failed path=%s callback=%r", self._view.path, self._function)
+        finally:
+            self.called.set()

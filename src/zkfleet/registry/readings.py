@@ -1,0 +1,319 @@
+"""How are views read, and what must be watched so that they stay true?
+
+Each reading here (see `reads`) follows node and property links by asking for
+what `zkfleet.tree.links` wants to look up, again and again in one batch, until
+everything that the answer rests on was seen at one point in time.  It watches
+exactly what was consulted: a plain path costs one watch, and a link anywhere
+on the way is noticed when it is retargeted, removed, or shadowed.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from zkfleet import paths
+from zkfleet.errors import AccessDenied, LinkLoop, NodeNotFound, ZkfleetError
+from zkfleet.registry.reads import Batch, GetChildren, GetData, Mode, Read, Reading, Reply, Unreadable, Watch, Znode
+from zkfleet.tree import decode, links
+
+T = TypeVar("T")
+Properties = Mapping[str, Any]
+Lookup = Callable[[str], Properties | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[T]):
+    """What a view saw at one moment; never changed once made.
+
+    Attributes:
+        content: what was seen; empty if the path leads nowhere.
+        real_path: where the path led, or None.
+        zxid: ZooKeeper's transaction up to which this is true.
+        read_at: when it was read, seconds on `time.monotonic()`.
+        consulted: the znodes that it rests on.
+        mark: equal marks mean that no reader need be told.
+        problem: why the path leads nowhere, or None.
+    """
+
+    content: T
+    real_path: str | None
+    zxid: int
+    consulted: frozenset[str]
+    mark: object
+    problem: ZkfleetError | None = None
+    read_at: float = field(default_factory=time.monotonic)
+
+    def says_the_same(self, other: "Snapshot[T]") -> bool:
+        """Tell whether a reader would see no difference."""
+        mine, theirs = self.problem, other.problem
+        return self.mark == other.mark and self.real_path == other.real_path and repr(mine) == repr(theirs)
+
+
+class _NotRead(Exception):
+    """A look-up of a znode that is not in the batch yet."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Sight(Generic[T]):
+    """The answer to a question about the tree, and the znodes that it rests on."""
+
+    answer: T | None
+    problem: ZkfleetError | None
+    seen: Mapping[str, Reply]
+    consulted: frozenset[str]
+    zxid: int
+
+
+def consult(question: Callable[[Lookup], T], first: Iterable[str]) -> Reading[Sight[T]]:
+    """Answer a question that looks znodes up, all of them read in one batch.
+
+    Raises:
+        AccessDenied: a znode that it needs may not be read.
+    """
+    needed = list(first)
+    while True:
+        answer = yield Batch(tuple(map(GetData, needed)), tuple(map(Watch, needed)))
+        seen = dict(zip(needed, answer.replies, strict=True))
+        used: set[str] = set()
+        try:
+            result, problem = question(_lookup(seen, used)), None
+        except _NotRead as unread:
+            needed = [path for path in needed if path in used] + [unread.path]
+            continue
+        except (NodeNotFound, LinkLoop) as exc:
+            result, problem = None, exc
+        return Sight(result, problem, seen, frozenset(used), answer.zxid)
+
+
+def _lookup(seen: Mapping[str, Reply], used: set[str]) -> Lookup:
+    def look(path: str) -> Properties | None:
+        if path not in seen:
+            raise _NotRead(path)
+        used.add(path)
+        reply = seen[path]
+        if reply is Unreadable.REFUSED:
+            raise AccessDenied(path, "read")
+        return decode(reply.data) if isinstance(reply, Znode) else None
+
+    return look
+
+
+def resolve(path: str) -> Reading[Sight[str]]:
+    """Find the real path of `path`; a problem says why there is none."""
+    return (yield from consult(lambda lookup: links.resolve(path, lookup), [path]))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a path leads, with what was read at its end in the same batch."""
+
+    real_path: str | None
+    replies: tuple[Reply, ...]
+    problem: ZkfleetError | None
+    consulted: frozenset[str]
+    zxid: int
+
+
+def _arrive(
+    path: str,
+    reads: Callable[[str], tuple[Read, ...]],
+    watches: Callable[[str], tuple[Watch, ...]],
+) -> Reading[Place]:
+    """Follow `path` and read, and watch, at its end: all in one batch.
+
+    Most paths hold no link, so the first batch reads as if this one held none.
+    """
+    needed, target = [path], path
+    while True:
+        extra = reads(target)
+        watch = (*map(Watch, needed), *watches(target))
+        answer = yield Batch((*map(GetData, needed), *extra), watch)
+        used: set[str] = set()
+        try:
+            real = links.resolve(path, _lookup(dict(zip(needed, answer.replies, strict=False)), used))
+        except _NotRead as unread:
+            needed.append(unread.path)
+            continue
+        except (NodeNotFound, LinkLoop) as exc:
+            return Place(None, (), exc, frozenset(used), answer.zxid)
+        if real != target:
+            target = real
+            continue
+        return Place(real, answer.replies[len(needed) :], None, frozenset(used), answer.zxid)
+
+
+def read_children(path: str) -> Reading[Snapshot[tuple[str, ...]]]:
+    """Read the sorted names of a node's children."""
+    place = yield from _arrive(path, lambda target: (GetChildren(target),), lambda target: (Watch(target),))
+    names = tuple(sorted(_names(place)))
+    return Snapshot(names, place.real_path, place.zxid, place.consulted, names, place.problem)
+
+
+def _names(place: Place) -> tuple[str, ...]:
+    if place.real_path is None:
+        return ()
+    reply = place.replies[0]
+    if reply is Unreadable.REFUSED:
+        raise AccessDenied(place.real_path, "read")
+    return reply if isinstance(reply, tuple) and not isinstance(reply, Znode) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidProvider:
+    """A provider whose properties cannot be read; the rest of the view is unharmed.
+
+    Attributes:
+        raw: its data, None if we may not read them.
+        error: what is wrong with them.
+    """
+
+    raw: bytes | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One entry of a providers view: the znode's identity and what it says."""
+
+    said: Properties | InvalidProvider
+    czxid: int
+    mzxid: int
+
+
+Providers = Mapping[str, Provider]
+
+
+def read_providers(path: str) -> Reading[Snapshot[Providers]]:
+    """Read a node's children with their properties."""
+    place = yield from _arrive(
+        path, lambda target: (GetChildren(target),), lambda target: (Watch(target, Mode.RECURSIVE),)
+    )
+    names, zxid, entries = _names(place), place.zxid, {}
+    if place.real_path is not None and names:
+        real = place.real_path
+        answer = yield Batch(tuple(GetData(paths.join(real, name)) for name in names))
+        zxid = answer.zxid
+        for name, reply in zip(names, answer.replies, strict=True):
+            if reply is not Unreadable.MISSING:
+                entries[name] = provider(reply)
+    return _providers(entries, place.real_path, zxid, place.consulted, place.problem)
+
+
+def reread_providers(old: Snapshot[Providers], names: frozenset[str]) -> Reading[Snapshot[Providers]]:
+    """Read some children of a providers view again; the others are as they were."""
+    real = old.real_path or "/"
+    ordered = sorted(names)
+    answer = yield Batch(tuple(GetData(paths.join(real, name)) for name in ordered))
+    entries = dict(old.content)
+    for name, reply in zip(ordered, answer.replies, strict=True):
+        if reply is Unreadable.MISSING:
+            entries.pop(name, None)
+        else:
+            entries[name] = provider(reply)
+    return _providers(entries, old.real_path, answer.zxid, old.consulted, None)
+
+
+def _providers(
+    entries: dict[str, Provider],
+    real: str | None,
+    zxid: int,
+    consulted: frozenset[str],
+    problem: ZkfleetError | None,
+) -> Snapshot[Providers]:
+    content = MappingProxyType(entries)
+    return Snapshot(content, real, zxid, consulted, entries, problem)
+
+
+def provider(reply: Reply) -> Provider:
+    """Return the entry for a provider's znode."""
+    if not isinstance(reply, Znode):
+        return Provider(InvalidProvider(None, "no read permission"), 0, 0)
+    said: Properties | InvalidProvider
+    try:
+        said = json.loads(reply.data) if reply.data else {}
+        if not isinstance(said, dict):
+            said = InvalidProvider(reply.data, f"its data are JSON, but no object: {type(said).__name__}")
+    except (ValueError, RecursionError) as exc:
+        said = InvalidProvider(reply.data, f"its data are no JSON: {exc}")
+    return Provider(said, reply.stat.czxid, reply.stat.mzxid)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the value of a property came from.
+
+    Attributes:
+        value: the value.
+        chain: `(path, property)` pairs, from the node asked to the one that
+            holds the value; a single pair if no property link was followed.
+    """
+
+    value: Any
+    chain: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A node's properties, with those that come over property links.
+
+    Attributes:
+        values: raw properties, and the linked value for every `NAME =>`.
+        version: of the node's data, for compare-and-set.
+        broken: links that lead nowhere, by property name.
+    """
+
+    values: Properties
+    version: int
+    raw: Properties
+    broken: Mapping[str, ZkfleetError]
+
+
+def read_properties(path: str) -> Reading[Snapshot[Configuration]]:
+    """Read a node's properties; all nodes that they come from in one batch."""
+    sight = yield from consult(lambda lookup: _configuration(path, lookup), [path])
+    if sight.answer is None:
+        nothing = Configuration({}, -1, {}, {})
+        return Snapshot(nothing, None, sight.zxid, sight.consulted, "", sight.problem)
+    real, configuration = sight.answer
+    reply = sight.seen[real]
+    version = reply.stat.version if isinstance(reply, Znode) else -1
+    configuration = Configuration(configuration.values, version, configuration.raw, configuration.broken)
+    mark = json.dumps(dict(configuration.values), sort_keys=True, default=repr)
+    return Snapshot(configuration, real, sight.zxid, sight.consulted, mark)
+
+
+def _configuration(path: str, lookup: Lookup) -> tuple[str, Configuration]:
+    real = links.resolve(path, lookup)
+    raw = dict(lookup(real) or {})
+    values, broken = dict(raw), {}
+    for name in [key.removesuffix(" =>") for key in raw if key.endswith(" =>")]:
+        try:
+            values[name] = links.property_value(real, name, lookup).value
+        except (NodeNotFound, LinkLoop) as exc:
+            broken[name] = exc
+    return real, Configuration(MappingProxyType(values), -1, MappingProxyType(raw), broken)
+
+
+def read_origin(path: str, name: str) -> Reading[Sight[Origin]]:
+    """Find where the value of one property comes from."""
+
+    def question(lookup: Lookup) -> Origin:
+        found = links.property_value(links.resolve(path, lookup), name, lookup)
+        return Origin(found.value, tuple(found.chain))
+
+    return (yield from consult(question, [path]))
+
+
+def read_claim(path: str, name: str) -> Reading[Place]:
+    """Read what stands at a service's child `name`; its reply is the place's only one."""
+
+    def child(target: str) -> str:
+        return paths.join(target, name)
+
+    return (yield from _arrive(path, lambda target: (GetData(child(target)),), lambda target: (Watch(child(target)),)))

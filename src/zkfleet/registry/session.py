@@ -1,0 +1,345 @@
+"""Are we connected, as whom, and how does a request get its answer?
+
+One `Session` wraps one kazoo client: it starts it, checks the server, tells
+its listener of the link and of watch events, and gives requests three doors:
+`send` (any thread, never waits), `call` and `read` (wait, with a deadline, and
+ask again when the link breaks under a read), `write` (waits, never repeats a
+write whose outcome is unknown).  kazoo's exceptions end here.
+
+The listener is called on kazoo's connection thread and must only enqueue.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Protocol, TypeVar
+
+from kazoo import exceptions as kazoo_errors
+from kazoo.client import KazooClient
+from kazoo.protocol.serialization import Sync, Transaction
+from kazoo.protocol.states import KazooState
+
+from zkfleet import errors
+from zkfleet.registry import wire
+from zkfleet.registry.reads import Answer, Batch, Event, Reading, Reply
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+OLDEST_SERVER = (3, 6)
+WARN_EVERY = 30.0
+
+# kazoo's own default doubles its pause up to an hour: after an outage of 20 s
+# it needs 10-18 s more.  Half a second keeps a session alive that can be.
+RECONNECT = {"max_tries": -1, "delay": 0.05, "backoff": 2, "max_delay": 0.5}
+
+
+class Listener(Protocol):
+    """Who is told what happens to a session; called on kazoo's connection thread."""
+
+    def on_link(self, connected: bool, session_id: int) -> None:
+        """The link came up, with this session, or went down."""
+
+    def on_event(self, event: Event, path: str) -> None:
+        """A watch fired."""
+
+
+class Session:
+    """A client's session with the ensemble, whichever one it is at the moment.
+
+    Args:
+        client: a kazoo client.
+        owned: whether we start and stop it.
+        listener: who is told of the link and of watch events.
+        timeout: seconds that a request may wait when it says nothing else.
+    """
+
+    def __init__(self, client: KazooClient, *, owned: bool, listener: Listener, timeout: float) -> None:
+        self.client, self.owned, self.timeout = client, owned, timeout
+        self.negotiated_timeout = client._session_timeout / 1000
+        self._listener = listener
+        self._greeted: int | None = None
+        self._refused = False
+        self._closed = False
+        self._tap = wire.Tap(client, listener.on_event, self._on_grant)
+        client.add_listener(self._on_state)
+
+    @property
+    def hosts(self) -> str:
+        """The members that we know, as a connection string."""
+        members = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.client.hosts)
+        return members + self.client.chroot
+
+    @property
+    def session_id(self) -> int:
+        """The session's id, 0 if there is none."""
+        return self.client._session_id or 0
+
+    # -- coming and going
+
+    def open(self, *, wait: bool) -> None:
+        """Connect and check the server.
+
+        Raises:
+            ConnectFailed: nobody answered within the timeout, and not `wait`.
+            UnsupportedServer: the server is older than 3.6.
+            NodeNotFound: the chroot is not there.
+            BadAuth: the credentials were refused.
+        """
+        deadline = time.monotonic() + self.timeout
+        live = self.client.start_async()
+        while not live.wait(min(1.0, self.timeout)):
+            if self._refused:
+                raise errors.BadAuth(f"{self.hosts} refused the credentials")
+            if time.monotonic() < deadline:
+                continue
+            if not wait:
+                raise errors.ConnectFailed(
+                    f"no ZooKeeper answered at {self.hosts} within {self.timeout:g} s",
+                    hint="is it running there?  wait=True keeps trying",
+                )
+            logger.warning("zookeeper_unreachable hosts=%s waited_seconds=%.0f", self.hosts, self.timeout)
+            deadline = time.monotonic() + WARN_EVERY
+        if self.client.state == KazooState.CONNECTED and self._greeted is None:
+            self._on_state(KazooState.CONNECTED)
+        self._check_server()
+
+    def _check_server(self) -> None:
+        try:
+            version = server_version(self.client.command(b"srvr"))
+        except (OSError, kazoo_errors.KazooException) as exc:
+            logger.warning("zookeeper_version_unknown hosts=%s reason=%r", self.hosts, exc)
+            version = None
+        if version is not None and version < OLDEST_SERVER:
+            raise errors.UnsupportedServer(
+                f"{self.hosts} runs ZooKeeper {'.'.join(map(str, version))}, and zkfleet needs 3.6 or later",
+                hint="earlier servers know neither multiRead nor persistent watches",
+            )
+        if self.client.chroot and self.call(lambda then: self._exists(then), path="/") is None:
+            raise errors.NodeNotFound(self.client.chroot)
+
+    def _exists(self, then: Callable[[Any, Exception | None, int], None]) -> None:
+        from kazoo.protocol.serialization import Exists
+
+        self.send(Exists(wire.rooted(self.client.chroot, "/"), None), then)
+
+    def forget(self) -> None:
+        """Give the session up: the next connection gets a new one."""
+        wire.forget_session(self.client)
+
+    def close(self) -> None:
+        """End the session if it is ours, and stop listening in any case."""
+        self._closed = True
+        self.client.remove_listener(self._on_state)
+        if self.owned:
+            self.client.stop()
+            self.client.close()
+        self._tap.remove()
+
+    def abandon(self) -> None:
+        """Let go without a word to anybody: we are a fork, and this is our parent's."""
+        self._closed = True
+
+    def _on_grant(self, seconds: float) -> None:
+        self.negotiated_timeout = seconds
+
+    def _on_state(self, state: str) -> None:
+        if state == KazooState.CONNECTED:
+            # A new session may be served by a member that lags behind what the
+            # old one saw.  This travels first, and all later reads wait for it.
+            if self._greeted != self.session_id:
+                self._greeted = self.session_id
+                self.send(Sync(wire.rooted(self.client.chroot, "/")), _ignore)
+            self._listener.on_link(True, self.session_id)
+        else:
+            self._refused = self.client._state == "AUTH_FAILED"
+            self._listener.on_link(False, self.session_id)
+
+    # -- requests
+
+    def send(self, request: Any, then: Callable[[Any, Exception | None, int], None]) -> None:
+        """Queue a request without waiting; `then(value, error, zxid)` gets the outcome.
+
+        `then` runs on kazoo's connection thread, or here if the client is closed.
+        """
+        wire.send(self.client, request, then)
+
+    def ask(self, batch: Batch, then: Callable[[Answer | None, Exception | None], None]) -> None:
+        """Queue a batch of reads without waiting; `then(answer, error)` gets the outcome.
+
+        A batch over the packet limit is split, and is then no single point in time.
+        """
+        runs = list(wire.batches(batch.reads))
+        gathered: list[Reply] = []
+
+        def step(value: tuple[Reply, ...] | None, error: Exception | None, zxid: int) -> None:
+            if error is not None or value is None:
+                then(None, error)
+                return
+            gathered.extend(value)
+            if runs:
+                self.send(wire.MultiRead(runs.pop(0), self.client.chroot), step)
+            else:
+                then(Answer(tuple(gathered), zxid), None)
+
+        self.send(wire.MultiRead(runs.pop(0), self.client.chroot), step)
+
+    def read(self, reading: Callable[[], Reading[T]], *, timeout: float | None = None) -> T:
+        """Run a reading to its end, from its beginning again when the link breaks.
+
+        Args:
+            reading: makes the reading; called once for every try.
+            timeout: seconds in all; None for the session's.
+
+        Raises:
+            NotConnected: no link in all that time.
+        """
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        while True:
+            try:
+                return self._read_once(reading(), deadline)
+            except (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError):
+                deadline.pause()
+
+    def _read_once(self, reading: Reading[T], deadline: "Deadline") -> T:
+        try:
+            batch = next(reading)
+            while True:
+                self._wait_for_link(deadline)
+                future: Future[Answer] = Future()
+                self.ask(batch, lambda answer, error, future=future: _settle(future, answer, error))
+                batch = reading.send(self._result(future, deadline, "the reply to a read"))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def call(
+        self, queue: Callable[[Callable[[Any, Exception | None, int], None]], None], *, path: str, timeout: float | None = None
+    ) -> Any:
+        """Queue one request that may be repeated and wait for its value, again when the link breaks."""
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        while True:
+            self._wait_for_link(deadline)
+            future: Future[Any] = Future()
+            queue(lambda value, error, _zxid, future=future: _settle(future, value, error))
+            try:
+                return self._result(future, deadline, f"the reply about {path}")
+            except (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError):
+                deadline.pause()
+            except kazoo_errors.NoNodeError:
+                return None
+            except kazoo_errors.KazooException as exc:
+                raise mapped(exc, path, "read") from exc
+
+    def write(self, request: Any, *, path: str, permission: str = "write", timeout: float | None = None) -> Any:
+        """Send one write and wait for its value; never sent twice.
+
+        Raises:
+            NotConnected: no link; nothing was sent.
+            OutcomeUnknown: the link broke while it was under way.
+            NodeNotFound, NodeExists, NodeNotEmpty, AccessDenied: refused.
+            BadVersion: the znode changed.
+        """
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        self._wait_for_link(deadline)
+        future: Future[Any] = Future()
+        self.send(request, lambda value, error, _zxid: _settle(future, value, error))
+        try:
+            return self._result(future, deadline, f"the reply to a write of {path}")
+        except kazoo_errors.KazooException as exc:
+            raise mapped(exc, path, permission) from exc
+        except errors.WaitTimedOut as exc:
+            raise errors.OutcomeUnknown(f"{path}: {exc}; it may have been written") from exc
+
+    def multi(self, operations: Sequence[Any], *, path: str, timeout: float | None = None) -> list[Any]:
+        """Send operations as one atomic batch; return one result for each.
+
+        A batch that ZooKeeper refused comes back with kazoo's exceptions in the
+        places of the results, and has changed nothing.
+        """
+        results: list[Any] = self.write(Transaction(list(operations)), path=path, timeout=timeout)
+        return results
+
+    def _wait_for_link(self, deadline: "Deadline") -> None:
+        self.check_usable()
+        if not self.client._live.wait(deadline.left()):
+            raise errors.NotConnected(
+                f"no link to {self.hosts} for {deadline.seconds:g} s",
+                hint="the request was not sent; try again when ZooKeeper answers",
+            )
+
+    def _result(self, future: "Future[T]", deadline: "Deadline", what: str) -> T:
+        try:
+            return future.result(max(deadline.left(), 0.001))
+        except FutureTimeout:
+            raise errors.WaitTimedOut(f"{what} did not come from {self.hosts} within {deadline.seconds:g} s") from None
+
+    def check_usable(self) -> None:
+        """Raise `Closed` after `close()`."""
+        if self._closed:
+            raise errors.Closed("this registry is closed")
+
+
+class Deadline:
+    """How long a wait may still take; `seconds` is what it was given."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left, at least 0."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    def pause(self) -> None:
+        """Rest a moment before the next try."""
+        threading.Event().wait(min(0.02, self.left()))
+
+
+def _settle(future: "Future[Any]", value: Any, error: Exception | None) -> None:
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+def _ignore(_value: Any, _error: Exception | None, _zxid: int) -> None:
+    pass
+
+
+def server_version(answer: str) -> tuple[int, ...] | None:
+    """Return the version in an answer to `srvr`, or None if there is none in it."""
+    found = re.search(r"^Zookeeper version: (\d+(?:\.\d+)*)", answer, re.MULTILINE)
+    return tuple(int(number) for number in found[1].split(".")) if found else None
+
+
+class BadVersion(errors.TreeState):
+    """The znode changed since it was read; whoever compares and sets tries again."""
+
+
+def mapped(error: Exception, path: str, permission: str) -> errors.ZkfleetError:
+    """Return our error for one of kazoo's."""
+    match error:
+        case kazoo_errors.NoNodeError():
+            return errors.NodeNotFound(path)
+        case kazoo_errors.NodeExistsError():
+            return errors.NodeExists(f"{path} is there already")
+        case kazoo_errors.NotEmptyError():
+            return errors.NodeNotEmpty(f"{path} has children")
+        case kazoo_errors.NoAuthError():
+            return errors.AccessDenied(path, permission)
+        case kazoo_errors.BadVersionError():
+            return BadVersion(f"{path} was changed by somebody else")
+        case kazoo_errors.InvalidACLError():
+            return errors.BadAcl(f"{path}: the server refuses this ACL")
+        case kazoo_errors.AuthFailedError():
+            return errors.BadAuth("the ensemble refused the credentials")
+        case kazoo_errors.ConnectionClosedError():
+            return errors.Closed("the client was closed")
+        case kazoo_errors.ConnectionLoss() | kazoo_errors.SessionExpiredError():
+            return errors.OutcomeUnknown(f"the link broke while {path} was being written; it may have happened")
+    return errors.NotConnected(f"{path}: {type(error).__name__} from ZooKeeper: {error}")

@@ -1,0 +1,272 @@
+"""What do the children, providers or properties of a path look like now?
+
+The live views that users hold: read-only, always one whole snapshot, never
+blank because the link is down.  How they are kept true is told in `following`.
+
+A view that has subscribers lives until it is closed; one that has none stops
+watching when the last reference to it is gone.
+"""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from zkfleet.endpoints import Endpoint, parse_endpoint
+from zkfleet.errors import BadAddress, Closed, NodeNotFound, WaitTimedOut, ZkfleetError
+from zkfleet.registry import readings
+from zkfleet.registry.following import Following, Subscriber
+from zkfleet.registry.readings import Configuration, InvalidProvider, Providers, Snapshot
+
+if TYPE_CHECKING:
+    from zkfleet.registry.registry import Registry
+
+T = TypeVar("T")
+
+
+class View(Generic[T]):
+    """What all live views have in common.
+
+    Call a view with a function to subscribe: the function is called with the
+    view, at once and after every change, on a thread of the registry's own,
+    one call at a time.  The view is returned, so it serves as a decorator.
+    A callback may call the registry, and may close it.
+    """
+
+    def __init__(self, registry: "Registry", following: Following[T]) -> None:
+        self._registry, self._following = registry, following
+        self._release = weakref.finalize(self, following.close)
+        self._release.atexit = False
+
+    @property
+    def path(self) -> str:
+        """The path that was asked for."""
+        return self._following.path
+
+    @property
+    def snapshot(self) -> Snapshot[T]:
+        """What was seen last, with its zxid and the time it was read: immutable.
+
+        Raises:
+            ForkedSession: this is a child of the process that opened the view.
+        """
+        self._registry.check_fork()
+        snapshot = self._following.snapshot
+        assert snapshot is not None, "a view is handed out when its first snapshot is there"
+        return snapshot
+
+    @property
+    def real_path(self) -> str | None:
+        """Where the path leads at the moment, None if it leads nowhere."""
+        return self.snapshot.real_path
+
+    @property
+    def problem(self) -> ZkfleetError | None:
+        """Why the path leads nowhere at the moment, or None."""
+        return self._following.problem
+
+    @property
+    def stale_since(self) -> float | None:
+        """When we lost sight of the ensemble (seconds since 1970), None while in sight."""
+        return self._following.stale_since
+
+    @property
+    def age(self) -> float:
+        """Seconds since the snapshot was read."""
+        return time.monotonic() - self.snapshot.read_at
+
+    def __call__(self, callback: Callable[[Self], object]) -> Self:
+        """Subscribe a function; returns when it has been called for the first time.
+
+        Called inside another callback, it calls the function before it returns;
+        elsewhere it waits for the callbacks' thread, at most the registry's timeout.
+        """
+        self._check_open()
+        inside = self._registry.in_callback()
+        subscriber: Subscriber[T] = Subscriber(callback, self)
+        self._following.subscribe(subscriber, here=inside)
+        if not inside:
+            subscriber.called.wait(self._registry.timeout)
+        return self
+
+    def wait_until(self, predicate: Callable[[Self], object], timeout: float | None = None) -> Self:
+        """Wait until `predicate(view)` is true.
+
+        Args:
+            predicate: called when the snapshot was replaced, and at first.
+            timeout: seconds; None for the registry's timeout.
+
+        Raises:
+            WaitTimedOut: it was not true in all that time.
+            Closed: the view was closed meanwhile.
+        """
+        seconds = self._registry.timeout if timeout is None else timeout
+        if not self._following.wait_until(lambda: bool(predicate(self)), seconds):
+            raise WaitTimedOut(f"{self.path}: what was waited for did not happen within {seconds:g} s")
+        self._check_open()
+        return self
+
+    def close(self) -> None:
+        """Stop following; the last snapshot stays readable.  Twice is fine."""
+        self._release()
+
+    def _check_open(self) -> None:
+        self._registry.check_fork()
+        if self._following.closed:
+            raise Closed(f"the view of {self.path} is closed")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}: {len(self)}>"  # type: ignore[arg-type]
+
+
+class Children(View[tuple[str, ...]], Sequence[str]):
+    """The names of a node's children, sorted."""
+
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        return len(self.snapshot.content)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.snapshot.content[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot.content)
+
+
+class ProvidersView(View[Providers], Mapping[str, Mapping[str, Any] | InvalidProvider]):
+    """A node's children with their properties: endpoint text to properties."""
+
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        return len(self.snapshot.content)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.snapshot.content))
+
+    def __getitem__(self, name: str) -> Mapping[str, Any] | InvalidProvider:
+        return self.snapshot.content[name].said
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The providers that can be called, sorted: valid ones that are not draining."""
+        found = []
+        for name, entry in sorted(self.snapshot.content.items()):
+            if not isinstance(entry.said, InvalidProvider) and entry.said.get("state") != "draining":
+                try:
+                    found.append(parse_endpoint(name))
+                except BadAddress:
+                    continue
+        return tuple(found)
+
+
+class Properties(View[Configuration], Mapping[str, Any]):
+    """A node's properties, with those that property links bring.
+
+    Writing goes to the node itself, by compare-and-set that is tried again
+    when somebody else wrote meanwhile, so nothing of either writer is lost.
+    """
+
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        return len(self._values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values())
+
+    def __getitem__(self, name: str) -> Any:
+        broken = self.snapshot.content.broken.get(name)
+        if broken is not None:
+            raise KeyError(name) from broken
+        return self._values()[name]
+
+    def _values(self) -> Mapping[str, Any]:
+        return self.snapshot.content.values
+
+    @property
+    def broken(self) -> Mapping[str, ZkfleetError]:
+        """The property links that lead nowhere, by name, with what is wrong."""
+        return self.snapshot.content.broken
+
+    def update(self, data: Any = None, /, **properties: Any) -> None:
+        """Set some properties; the others stay.
+
+        Args:
+            data: a mapping or pairs; keywords take precedence.
+
+        Raises:
+            NodeNotFound: the path leads nowhere.
+            BadProperties: JSON cannot hold one of them.
+        """
+        changes = {**dict(data or {}), **properties}
+        self._write(lambda current: {**current, **changes})
+
+    def set(self, data: Any = None, /, **properties: Any) -> None:
+        """Set these properties and drop all others; arguments as for `update`."""
+        wanted = {**dict(data or {}), **properties}
+        self._write(lambda _current: wanted)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._write(lambda current: {**current, name: value})
+
+    def __delitem__(self, name: str) -> None:
+        def without(current: dict[str, Any]) -> dict[str, Any]:
+            del current[name]
+            return current
+
+        self._write(without)
+
+    def _write(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._check_open()
+        path, zxid = self._registry.change_properties(self.path, change)
+        # Read your writes: wait for the view to catch up, if it still follows.
+        self._following.wait_until(lambda: self._following.snapshot_zxid() >= zxid, self._registry.timeout)
+
+    def explain(self, name: str) -> readings.Origin:
+        """Say which node and links a value comes from.
+
+        Raises:
+            KeyError: there is no such property.
+            NodeNotFound, LinkLoop: its link leads nowhere.
+        """
+        sight = self._registry.read(lambda: readings.read_origin(self.path, name))
+        if sight.problem is not None:
+            raise sight.problem
+        assert sight.answer is not None
+        return sight.answer
+
+
+class FrozenProperties(Properties):
+    """Properties as they were when asked for: they can be written but not followed."""
+
+    def __init__(self, registry: "Registry", following: Following[Configuration], snapshot: Snapshot[Configuration]):
+        super().__init__(registry, following)
+        following.snapshot = snapshot
+        following.stale_since = None
+
+    def __call__(self, callback: Callable[[Self], object]) -> Self:
+        """Refuse: nothing would ever call it."""
+        raise TypeError("Can't set callbacks without watching.")
+
+    def _write(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._registry.change_properties(self.path, change)
+        self._following.snapshot = self._registry.read(lambda: readings.read_properties(self.path))
+
+
+def ready(following: Following[T], timeout: float) -> None:
+    """Wait for a view's first snapshot.
+
+    Raises:
+        NodeNotFound, LinkLoop, AccessDenied: the path cannot be followed.
+        WaitTimedOut: no answer in time.
+    """
+    there = following.wait_until(lambda: following.snapshot is not None or following.error is not None, timeout)
+    problem = following.error or following.problem
+    if isinstance(problem, NodeNotFound):
+        raise NodeNotFound(problem.path, problem.missing)
+    if problem is not None:
+        raise problem
+    if not there or following.snapshot is None:
+        raise WaitTimedOut(f"{following.path} could not be read within {timeout:g} s: no link to ZooKeeper")

@@ -1,0 +1,241 @@
+"""How do requests that kazoo does not know travel over its connection?
+
+The one module that touches kazoo's insides.  It gives kazoo three requests of
+ZooKeeper 3.6 (`MultiRead`, `AddWatch`, `RemoveWatches`) in the form of its own
+ones, a reply object that hands results on from kazoo's connection thread, and
+a tap on what arrives there: watch events and session grants.  Replies and
+events pass through that single thread in the order of the stream, so whoever
+takes both from here keeps ZooKeeper's promise that an event comes before the
+reply which reveals the change.  Nothing here blocks or decides.
+"""
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kazoo.client import KazooClient
+from kazoo.protocol.connection import ConnectionHandler
+from kazoo.protocol.serialization import Connect
+from kazoo.protocol.serialization import Watch as WatchNotice
+
+from zkfleet.errors import UnsupportedServer
+from zkfleet.registry.reads import Event, GetData, Mode, Read, Reply, Stat, Unreadable, Znode
+
+_INT = struct.Struct(">i")
+_HEADER = struct.Struct(">i?i")
+_HEADER_INT = struct.Struct(">i?ii")
+_STAT = struct.Struct(">qqqqiiiqiiq")
+_END = _HEADER.pack(-1, True, -1)
+_GET_DATA, _GET_CHILDREN = 4, 8
+_REMOVE_BOTH_KINDS = 3
+
+# A server refuses packets over jute.maxbuffer, 0xfffff bytes unless it was
+# told otherwise, by closing the connection; this leaves room for the framing.
+PACKET_LIMIT = 0xFFFFF
+SAFE_PACKET = 900_000
+
+
+def _string(text: str) -> bytes:
+    encoded = text.encode()
+    return _INT.pack(len(encoded)) + encoded
+
+
+@dataclass(frozen=True, slots=True)
+class MultiRead:
+    """Many reads, one round trip, one point in time (ZooKeeper 3.6, ZOOKEEPER-3402)."""
+
+    type: ClassVar[int] = 22
+    reads: tuple[Read, ...]
+    chroot: str = ""
+
+    def serialize(self) -> bytes:
+        """Return the body: a header, the path and "no watch" for each read, then the end mark."""
+        parts = []
+        for read in self.reads:
+            opcode = _GET_DATA if isinstance(read, GetData) else _GET_CHILDREN
+            parts += (_HEADER.pack(opcode, False, -1), _string(rooted(self.chroot, read.path)), b"\0")
+        return b"".join((*parts, _END))
+
+    def deserialize(self, buffer: bytes, offset: int) -> tuple[Reply, ...]:
+        """Return the replies in the order of the reads."""
+        replies: list[Reply] = []
+        for _ in self.reads:
+            kind, _done, _error, number = _HEADER_INT.unpack_from(buffer, offset)
+            offset += _HEADER_INT.size
+            if kind == _GET_DATA:
+                end = offset + max(number, 0)
+                replies.append(Znode(buffer[offset:end], Stat._make(_STAT.unpack_from(buffer, end))))
+                offset = end + _STAT.size
+            elif kind == _GET_CHILDREN:
+                names, offset = _names(buffer, offset, number)
+                replies.append(names)
+            else:
+                replies.append(_FAULTS.get(number, Unreadable.OTHER))
+        return tuple(replies)
+
+
+_FAULTS = {fault.value: fault for fault in Unreadable}
+
+
+def _names(buffer: bytes, offset: int, count: int) -> tuple[tuple[str, ...], int]:
+    names = []
+    unpack, size = _INT.unpack_from, _INT.size
+    for _ in range(count):
+        start = offset + size
+        offset = start + unpack(buffer, offset)[0]
+        names.append(buffer[start:offset].decode())
+    return tuple(names), offset
+
+
+@dataclass(frozen=True, slots=True)
+class AddWatch:
+    """A watch that stays when it has fired (ZooKeeper 3.6, ZOOKEEPER-1416)."""
+
+    type: ClassVar[int] = 106
+    path: str
+    mode: Mode
+
+    def serialize(self) -> bytes:
+        """Return the body: path and mode."""
+        return _string(self.path) + _INT.pack(self.mode)
+
+    def deserialize(self, buffer: bytes, offset: int) -> bool:
+        """Return True: the reply has no body worth a look."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveWatches:
+    """Take back all of this connection's watches on one path."""
+
+    type: ClassVar[int] = 18
+    path: str
+
+    def serialize(self) -> bytes:
+        """Return the body: path and the kind "any"."""
+        return _string(self.path) + _INT.pack(_REMOVE_BOTH_KINDS)
+
+    def deserialize(self, buffer: bytes, offset: int) -> bool:
+        """Return True: the reply has no body."""
+        return True
+
+
+class Outcome:
+    """Stands where kazoo expects its result object and hands the outcome on.
+
+    `then(value, error, zxid)` is called once, normally on kazoo's connection
+    thread, at once on the caller's if the client is closed: it must not block.
+    """
+
+    __slots__ = ("_client", "_then")
+
+    def __init__(self, client: KazooClient, then: Callable[[Any, Exception | None, int], None]) -> None:
+        self._client = client
+        self._then: Callable[[Any, Exception | None, int], None] | None = then
+
+    def set(self, value: Any = None) -> None:
+        """Take the value of a reply."""
+        self._finish(value, None)
+
+    def set_exception(self, error: Exception) -> None:
+        """Take the error of a reply, or of the connection."""
+        self._finish(None, error)
+
+    def _finish(self, value: Any, error: Exception | None) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(value, error, self._client.last_zxid)
+
+
+def rooted(chroot: str, path: str) -> str:
+    """Return the path as the server knows it."""
+    if not chroot:
+        return path
+    return chroot if path == "/" else chroot + path
+
+
+class Tap:
+    """Sees what arrives on a client's connection, before kazoo acts on it.
+
+    Both functions are called on kazoo's connection thread.
+
+    Args:
+        client: any kazoo client, started or not.
+        on_event: called with the event and the path below the chroot.
+        on_grant: called with the negotiated timeout in seconds when the
+            server has granted or resumed a session.
+    """
+
+    def __init__(
+        self,
+        client: KazooClient,
+        on_event: Callable[[Event, str], None],
+        on_grant: Callable[[float], None],
+    ) -> None:
+        self._client, self._on_event, self._on_grant = client, on_event, on_grant
+        connection = client._connection
+        self._check(connection)
+        self._read_watch_event = connection._read_watch_event
+        self._invoke = connection._invoke
+        connection._read_watch_event = self._see_event
+        connection._invoke = self._see_invoke
+
+    def remove(self) -> None:
+        """Leave the connection as it was found."""
+        self._client._connection._read_watch_event = self._read_watch_event
+        self._client._connection._invoke = self._invoke
+
+    @staticmethod
+    def _check(connection: ConnectionHandler) -> None:
+        missing = [name for name in ("_read_watch_event", "_invoke") if not hasattr(connection, name)]
+        if missing:
+            raise UnsupportedServer(
+                f"this kazoo has no {' and no '.join(missing)} in its connection",
+                hint="zkfleet is tested with kazoo 2.11: install that version",
+            )
+
+    def _see_event(self, buffer: bytes, offset: int) -> None:
+        notice, _ = WatchNotice.deserialize(buffer, offset)
+        if notice.type in _EVENTS:
+            self._on_event(Event(notice.type), self._client.unchroot(notice.path))
+            self._read_watch_event(buffer, offset)
+
+    def _see_invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
+        result = self._invoke(timeout, request, xid)
+        if isinstance(request, Connect) and result[0].time_out > 0:
+            self._on_grant(result[0].time_out / 1000)
+        return result
+
+
+_EVENTS = frozenset(Event)
+
+
+def send(client: KazooClient, request: Any, then: Callable[[Any, Exception | None, int], None]) -> None:
+    """Queue a request, from any thread, without waiting; `then` gets the outcome."""
+    client._call(request, Outcome(client, then))
+
+
+def forget_session(client: KazooClient) -> None:
+    """Make the next connection ask for a new session, as a client that has seen nothing.
+
+    kazoo holds on to a session until a server says that it has expired.  A
+    server whose data were wiped never says so: it refuses every client that
+    has seen a later zxid than its own, and kazoo would knock for ever.
+    """
+    client._reset_session()
+    client.last_zxid = 0
+
+
+def batches(reads: Iterable[Read], limit: int = SAFE_PACKET) -> Iterable[tuple[Read, ...]]:
+    """Split reads into runs whose requests stay under the packet limit."""
+    run: list[Read] = []
+    size = 0
+    for read in reads:
+        cost = len(read.path.encode()) + _HEADER.size + 5
+        if run and size + cost > limit:
+            yield tuple(run)
+            run, size = [], 0
+        run.append(read)
+        size += cost
+    yield tuple(run)
