@@ -73,14 +73,16 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Find the service and read our znode."""
+    """Follow `path` to the service's node and read our znode there."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Create our ephemeral znode; below `parent`, or where the caller said if None."""
+    """Create our ephemeral znode."""
 
-    parent: str | None
+    parent: str
     data: bytes
 
 
@@ -116,17 +118,21 @@ Order = Look | Create | Write | Replace | Remove
 class Claim:
     """One endpoint's claim to its znode.
 
+    Once registered it stays where it is: a link on the way that is retargeted
+    later moves readers, and only a home that is gone makes us follow `path` anew.
+
     Args:
+        path: of the service, links and all.
         data: the properties, encoded.
         policy: what to do about somebody else's znode of our name.
         describe: says who owns what stands there, for messages.
     """
 
-    def __init__(self, data: bytes, policy: Policy, describe: Callable[[Sight], str]) -> None:
-        self.data, self.policy = data, policy
+    def __init__(self, path: str, data: bytes, policy: Policy, describe: Callable[[Sight], str]) -> None:
+        self.path, self.data, self.policy = path, data, policy
         self.status = Status.PENDING
         self.problem: ZkfleetError | None = None
-        self.parent: str | None = None
+        self.home: str | None = None
         self._describe = describe
         self._session: int | None = None
         self._under_way: Order | None = None
@@ -173,7 +179,10 @@ class Claim:
         self._under_way = None
         if self._again:
             return self._go()
-        self.parent = sight.parent
+        if sight.parent is None and self.home is not None:
+            self.home = None
+            return self._go()
+        self.home = sight.parent
         return self._closing_order(sight) if self._closing else self._order(sight)
 
     def ended(self, outcome: Outcome) -> Order | None:
@@ -186,6 +195,8 @@ class Claim:
                 self._settle(Status.CLOSED)
                 return None
             return self._go()
+        if isinstance(order, Create):
+            self.home = order.parent
         self._settle(Status.REGISTERED)
         return None
 
@@ -211,11 +222,18 @@ class Claim:
         # The first time there is nothing of ours to find, so a look is spared:
         # if something stands there, the create says so.
         first, self._fresh = self._fresh, False
-        return self._begin(Create(None, self.data) if first and not self._closing else Look())
+        if first and not self._closing:
+            return self._begin(Create(self.path, self.data))
+        return self._begin(Look(self.home or self.path))
 
     def _begin(self, order: Order) -> Order:
         self._under_way = order
         return order
+
+    @property
+    def where(self) -> str:
+        """The service's node, as far as we know."""
+        return self.home or self.path
 
     def _order(self, sight: Sight) -> Order | None:
         if sight.parent is None:

@@ -100,8 +100,8 @@ class Registrant:
     """One endpoint of a registration, in the hub."""
 
     def __init__(self, hub: Hub, path: str, name: str, *, data: bytes, acl: list[ACL], policy: Policy) -> None:
-        self.hub, self.path, self.name = hub, path, name
-        self.claim = Claim(data, policy, self._describe)
+        self.hub, self.name = hub, name
+        self.claim = Claim(path, data, policy, self._describe)
         self.changed = threading.Condition()
         self._acl = acl
         self._said: object = None
@@ -141,11 +141,11 @@ class Registrant:
     def _carry_out(self, order: orders.Order | None) -> None:
         ended = partial(self.hub.post, self._ended, self.hub.epoch)
         match order:
-            case orders.Look():
-                self.hub.read(self, readings.read_claim(self.path, self.name), self._looked)
+            case orders.Look(path):
+                self.hub.read(self, readings.read_claim(path, self.name), self._looked)
             case orders.Create(parent, data):
-                self.hub.session.send(self._create(parent or self.path, data), ended)
-                self.hub.watch(self, Watch(paths.join(parent or self.path, self.name)))
+                self.hub.session.send(self._create(parent, data), ended)
+                self.hub.watch(self, Watch(paths.join(parent, self.name)))
             case orders.Write(parent, data, version):
                 self.hub.session.send(requests.SetData(self._at(parent), data, version), ended)
             case orders.Replace(parent, data, version):
@@ -204,11 +204,11 @@ class Registrant:
         if isinstance(error, ZkfleetError):
             return error
         if isinstance(error, kazoo_errors.NoAuthError):
-            return AccessDenied(self.claim.parent or self.path, "create, delete or write")
-        return mapped(error or RuntimeError("no answer"), paths.join(self.path, self.name), "create")
+            return AccessDenied(self.claim.where, "create, delete or write")
+        return mapped(error or RuntimeError("no answer"), paths.join(self.claim.where, self.name), "create")
 
     def _describe(self, sight: Sight) -> str:
-        at = paths.join(sight.parent or self.path, self.name)
+        at = paths.join(sight.parent or self.claim.path, self.name)
         if sight.owner == 0:
             return f"{at} is there and is persistent: no provider's znode"
         who = decode(sight.data)
@@ -221,7 +221,7 @@ class Registrant:
         """Tell waiting threads and the log how we stand, once for every change."""
         claim = self.claim
         if claim.status in (Status.REGISTERED, Status.BLOCKED):
-            self.hub.keep_only(self, [paths.join(claim.parent or self.path, self.name)])
+            self.hub.keep_only(self, [paths.join(claim.where, self.name)])
         if claim.status is Status.CLOSED:
             self.hub.leave(self)
         with self.changed:
@@ -230,7 +230,7 @@ class Registrant:
         if said != self._said:
             self._said = said
             level = logging.WARNING if claim.problem else logging.INFO
-            at = paths.join(claim.parent or self.path, self.name)
+            at = paths.join(claim.where, self.name)
             logger.log(level, "registration_%s at=%s reason=%s", claim.status.value, at, claim.problem)
 
 
@@ -343,6 +343,8 @@ class Registration:
         for registrant in self._registrants:
             if not self._wait(registrant, lambda r=registrant: r.claim.status is Status.CLOSED, seconds):
                 raise WaitTimedOut(f"{registrant.name} could not be removed within {seconds:g} s: no link to ZooKeeper")
+        if self.problem is not None:
+            raise self.problem
 
     def begin_close(self) -> None:
         """Start to take the endpoints out, without waiting."""
