@@ -1,0 +1,43 @@
+# What can be done here.  Nothing needs preparing but Python 3.11 or later: each
+# target makes the virtual environment and fetches ZooKeeper if they are missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-all lint bench docs clean
+
+help: ## say what the targets are
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY) zookeeper ## a fleet of two ZEO and two HTTP servers, for a minute
+	$(BIN)/zkfleet demo
+
+test: $(READY) zookeeper ## everything that is tested, on a real ZooKeeper
+	$(BIN)/python -m pytest
+
+test-all: zookeeper ## the tests on every Python from 3.11 to 3.14 that is found
+	scripts/test-all
+
+lint: $(READY) ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY) zookeeper ## the tables of docs/performance.md, measured here
+	$(BIN)/python -m benchmarks
+
+docs: $(READY) ## the documentation, as a web site in site/
+	$(BIN)/mkdocs build --strict --quiet
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .venv-* .cache site dist build
+
+$(READY): pyproject.toml scripts/make-venv
+	scripts/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+.PHONY: zookeeper
+zookeeper:
+	@scripts/get-zookeeper
