@@ -1,0 +1,82 @@
+"""The real parts that tests stand on: one server for most, own ones for those that break them."""
+
+import itertools
+import threading
+import time
+
+import pytest
+from kazoo.client import KazooClient
+
+import zkfleet
+from zkfleet.testing import Ensemble, Proxy, ZooKeeperServer
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory):
+    """One real server for the whole run.  No test breaks it."""
+    with ZooKeeperServer(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
+
+
+@pytest.fixture
+def hosts(zookeeper):
+    """A connection string whose chroot is this test's own, and empty."""
+    chroot = f"/test{next(_numbers)}"
+    client = KazooClient(zookeeper.hosts)
+    client.start()
+    client.create(chroot)
+    yield zookeeper.hosts + chroot
+    client.delete(chroot, recursive=True)
+    client.stop()
+    client.close()
+
+
+@pytest.fixture
+def kazoo(hosts):
+    """A bare client on this test's chroot: the outside observer."""
+    client = KazooClient(hosts)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
+
+
+@pytest.fixture
+def registry(hosts):
+    with zkfleet.connect(hosts, session_timeout=5) as registry:
+        yield registry
+
+
+@pytest.fixture
+def own_zookeeper(tmp_path):
+    """A real server that this test may break."""
+    with ZooKeeperServer(tmp_path / "own") as server:
+        yield server
+
+
+@pytest.fixture
+def ensemble(tmp_path):
+    """Three real servers that this test may break."""
+    with Ensemble(tmp_path / "ensemble") as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def proxy(zookeeper):
+    """A relay to the shared server whose links this test may break."""
+    with Proxy(zookeeper.port) as proxy:
+        yield proxy
+
+
+def wait_for(condition, timeout=10.0, what="the condition"):
+    """Wait until `condition()` is true and return its value; fails after the timeout."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout:g} s; last: {value!r}")
+        threading.Event().wait(0.01)
