@@ -1,0 +1,94 @@
+"""Which value does a piece of text spell?
+
+Values are Python literals that JSON can hold.  `ast.literal_eval` builds them
+from the syntax tree of constants alone: no name is looked up, nothing called.
+"""
+
+import ast
+import re
+import warnings
+from typing import Any
+
+from zkfleet.errors import BadProperties
+from zkfleet.tree.model import fault
+
+LITERALS = "numbers, 'text', True, False, None, [lists] and {'dictionaries': ...}"
+_PLAIN_INTEGER = re.compile(r"(?:0|[1-9][0-9]{0,17})\Z")
+_PLAIN_TEXT = re.compile(r"'[^'\\\n{]*'\Z")
+
+
+class NoLiteral(ValueError):
+    """A text that spells no value; `remedy` says what would."""
+
+    def __init__(self, found: str, remedy: str, column: int = 0) -> None:
+        super().__init__(found)
+        self.found, self.remedy, self.column = found, remedy, column
+
+
+def read_literal(text: str, *, as_bytes: bool = False) -> Any:
+    """Return the value that a text spells.
+
+    Args:
+        text: the literal.
+        as_bytes: a bytes literal is allowed; its spelling is the value, which
+            is how the model holds data that are no text.
+
+    Raises:
+        NoLiteral: it is no literal, or one that JSON cannot hold.
+    """
+    # The two commonest kinds are read without a parser.
+    if _PLAIN_INTEGER.match(text):
+        return int(text)
+    if _PLAIN_TEXT.match(text):
+        return text[1:-1]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = ast.literal_eval(text)
+    except (ValueError, TypeError) as exc:
+        raise NoLiteral(f"an expression that is no literal: {_short(text)}", f"write {LITERALS}") from exc
+    except (SyntaxError, MemoryError, RecursionError) as exc:
+        column = max((getattr(exc, "offset", None) or 1) - 1, 0)
+        raise NoLiteral(f"no value: {_short(text)}", f"write {LITERALS}; text needs quotes", column) from exc
+    if as_bytes and isinstance(value, bytes):
+        return repr(value)
+    if why := fault(value):
+        raise NoLiteral(f"a value that JSON cannot hold: {why}", f"write {LITERALS}")
+    return _as_json(value)
+
+
+def _as_json(value: Any) -> Any:
+    """Return the value with lists for tuples, as it comes back from JSON."""
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def parse_value(text: str) -> Any:
+    """Return the value that a text spells, as on the right of `=` in a tree.
+
+    Raises:
+        BadProperties: it spells none.
+    """
+    try:
+        return read_literal(text.strip())
+    except NoLiteral as exc:
+        raise BadProperties(exc.found, hint=exc.remedy) from exc
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Return the name and the value in `NAME=LITERAL`.
+
+    Raises:
+        BadProperties: there is no name, or no literal.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise BadProperties(f"not NAME=LITERAL: {text!r}", hint="for example threads=4 or comment=\"'a text'\"")
+    return name.strip(), parse_value(value)

@@ -1,0 +1,110 @@
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zkfleet.endpoints import Endpoint, addresses_to_advertise, local_interfaces, parse_endpoint
+from zkfleet.errors import BadAddress
+
+MACHINE = [ipaddress.ip_address(a) for a in ("127.0.0.1", "10.1.2.3", "192.168.7.9", "::1", "fd00::5")]
+
+
+def publish(address, advertise="", interfaces=MACHINE, environment=None):
+    endpoint = parse_endpoint(address)
+    found = addresses_to_advertise(
+        endpoint, advertise=advertise, interfaces=interfaces, environment=environment or {}
+    )
+    return [str(each) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("10.0.0.1:80", "10.0.0.1", 80),
+        (("10.0.0.1", 80), "10.0.0.1", 80),
+        ("zeo.example.com:8100", "zeo.example.com", 8100),
+        ("[::1]:80", "::1", 80),
+        (("::1", 80), "::1", 80),
+        (("[fd00::1]", 80), "fd00::1", 80),
+        (":80", "", 80),
+        (("", 80), "", 80),
+        ("0.0.0.0:80", "", 80),
+        ("[::]:80", "", 80),
+        ("*:80", "", 80),
+        ("[FD00:0::1]:1", "fd00::1", 1),
+    ],
+)
+def test_addresses_are_read_in_every_form(address, host, port):
+    assert parse_endpoint(address) == Endpoint(host, port)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "host", "host:", "host:port", "host:-1", "host:65536", "::1:80", "[::1]", "a b:1", "[zz]:1", "a/b:1"]
+    + [None, 80, ("a",), ("a", 1, 2), ("a", None), ("a", True), ("a", 1.5), (None, 80), "-:1", ":٣"],
+)
+def test_a_malformed_address_is_refused_with_the_forms_that_work(address):
+    with pytest.raises(BadAddress) as caught:
+        parse_endpoint(address)
+    assert "host:port" in caught.value.hint
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_what_is_printed_is_read_back(address, port):
+    endpoint = Endpoint(str(address), port)
+    read = parse_endpoint(str(endpoint))
+    assert read == endpoint or (address.is_unspecified and read.host == "")
+
+
+def test_a_blank_host_publishes_every_address_that_is_not_loopback():
+    assert publish(":80") == ["10.1.2.3:80", "192.168.7.9:80"]
+
+
+def test_a_blank_host_publishes_loopback_if_there_is_nothing_else():
+    assert publish(":80", interfaces=MACHINE[:1]) == ["127.0.0.1:80"]
+    assert publish(":80", interfaces=[]) == ["127.0.0.1:80"]
+
+
+def test_a_given_host_is_published_as_it_is():
+    assert publish("zeo.example.com:80") == ["zeo.example.com:80"]
+
+
+@pytest.mark.parametrize(
+    ("advertise", "published"),
+    [
+        ("lb.example.com", ["lb.example.com:80"]),
+        ("lb.example.com:8080", ["lb.example.com:8080"]),
+        ("fd00::7", ["[fd00::7]:80"]),
+        ("[fd00::7]", ["[fd00::7]:80"]),
+        ("[fd00::7]:81", ["[fd00::7]:81"]),
+        ("10.0.0.0/8", ["10.1.2.3:80"]),
+        ("fd00::/8", ["[fd00::5]:80"]),
+        ("0.0.0.0/0", ["127.0.0.1:80", "10.1.2.3:80", "192.168.7.9:80"]),
+    ],
+)
+def test_something_else_is_published_when_asked(advertise, published):
+    assert publish(":80", advertise=advertise) == published
+    assert publish("inside:80", advertise=advertise) == published
+    assert publish(":80", advertise=None, environment={"ZKFLEET_ADVERTISE": advertise}) == published
+
+
+def test_a_network_that_matches_nothing_names_the_machine_s_addresses():
+    with pytest.raises(BadAddress) as caught:
+        publish(":80", advertise="172.16.0.0/12")
+    assert "10.1.2.3" in caught.value.hint
+
+
+@pytest.mark.parametrize("advertise", ["0.0.0.0", "::", "10.0.0.0/99", "host:0", "a b"])
+def test_what_nobody_can_reach_is_not_published(advertise):
+    with pytest.raises(BadAddress):
+        publish(":80", advertise=advertise)
+
+
+def test_port_0_is_not_published():
+    with pytest.raises(BadAddress, match="port 0"):
+        publish("host:0")
+
+
+def test_this_machine_has_a_loopback_address():
+    assert any(address.is_loopback for address in local_interfaces())
