@@ -12,9 +12,7 @@ MACHINE = [ipaddress.ip_address(a) for a in ("127.0.0.1", "10.1.2.3", "192.168.7
 
 def publish(address, advertise="", interfaces=MACHINE, environment=None):
     endpoint = parse_endpoint(address)
-    found = addresses_to_advertise(
-        endpoint, advertise=advertise, interfaces=interfaces, environment=environment or {}
-    )
+    found = addresses_to_advertise(endpoint, advertise=advertise, interfaces=interfaces, environment=environment or {})
     return [str(each) for each in found]
 
 

@@ -11,7 +11,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )
-WORDS = st.sampled_from(["a", "b", "type", "threads", "10.0.0.1:80", "x y", "a->b", "#", "'", "é", "a:", "a=b", "/", ":"])
+WORDS = st.sampled_from(
+    ["a", "b", "type", "threads", "10.0.0.1:80", "x y", "a->b", "#", "'", "é", "a:", "a=b", "/", ":"]
+)
 NAMES = WORDS.filter(lambda name: paths.name_fault(name) is None) | TEXT.filter(
     lambda name: paths.name_fault(name) is None
 )

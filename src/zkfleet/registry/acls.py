@@ -50,7 +50,9 @@ def from_kazoo(entries: Iterable[ACL]) -> tuple[Acl, ...]:
 
 def to_kazoo(entries: Iterable[Acl]) -> list[ACL]:
     """Return our entries in kazoo's form."""
-    return [ACL(sum(_BITS[letter] for letter in set(entry.permissions)), Id(entry.scheme, entry.id)) for entry in entries]
+    return [
+        ACL(sum(_BITS[letter] for letter in set(entry.permissions)), Id(entry.scheme, entry.id)) for entry in entries
+    ]
 
 
 def for_registrations(authenticated: bool) -> tuple[Acl, ...]:

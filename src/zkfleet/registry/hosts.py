@@ -132,7 +132,9 @@ def _pair(pair: object) -> Credential:
             return "digest", text
         case ("digest", _):
             raise BadAuth("digest credentials are not user:password", hint='write ("digest", "user:password")')
-    raise BadAuth(f"not a pair of scheme and credential: {type(pair).__name__}", hint='write ("digest", "user:password")')
+    raise BadAuth(
+        f"not a pair of scheme and credential: {type(pair).__name__}", hint='write ("digest", "user:password")'
+    )
 
 
 def _sasl(credential: str | Mapping[str, object]) -> dict[str, object]:

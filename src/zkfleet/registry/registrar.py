@@ -308,7 +308,9 @@ class Registration:
         for registrant in self._registrants:
             done = (Status.REGISTERED, Status.FAILED, Status.CLOSED)
             if not self._wait(registrant, lambda r=registrant: r.claim.status in done, seconds):
-                raise WaitTimedOut(f"{registrant.name} was not registered within {seconds:g} s: {self._reason(registrant)}")
+                raise WaitTimedOut(
+                    f"{registrant.name} was not registered within {seconds:g} s: {self._reason(registrant)}"
+                )
         if self.status is Status.FAILED and (problem := self.problem):
             raise problem
         return self

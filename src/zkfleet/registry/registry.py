@@ -380,9 +380,7 @@ class Registry:
             raise snapshot.problem
         return dict(snapshot.content.raw)
 
-    def change_properties(
-        self, path: str, change: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> tuple[str, int]:
+    def change_properties(self, path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[str, int]:
         """Compare and set a node's properties until it worked; return its real path and the zxid."""
         self._check_open()
         return changing.change_properties(self.session, path, change)

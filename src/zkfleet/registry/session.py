@@ -218,7 +218,11 @@ class Session:
             return result
 
     def call(
-        self, queue: Callable[[Callable[[Any, Exception | None, int], None]], None], *, path: str, timeout: float | None = None
+        self,
+        queue: Callable[[Callable[[Any, Exception | None, int], None]], None],
+        *,
+        path: str,
+        timeout: float | None = None,
     ) -> Any:
         """Queue one request that may be repeated and wait for its value, again when the link breaks."""
         deadline = Deadline(self.timeout if timeout is None else timeout)

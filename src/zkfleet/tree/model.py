@@ -66,7 +66,9 @@ def fault(value: object) -> str | None:
         case list() | tuple():
             return next((why for item in value if (why := fault(item))), None)
         case dict():
-            keys = next((f"the key {key!r} (JSON has only text there)" for key in value if not isinstance(key, str)), None)
+            keys = next(
+                (f"the key {key!r} (JSON has only text there)" for key in value if not isinstance(key, str)), None
+            )
             return keys or next((why for item in (*value, *value.values()) if (why := fault(item))), None)
     article = "an" if type(value).__name__[0] in "aeiou" else "a"
     return f"{article} {type(value).__name__}"

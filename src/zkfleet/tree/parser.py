@@ -128,14 +128,14 @@ class _Parser:
             raise _Wrong(indent + 1, f"no node: {content}", "write /name or /name : type; odd names need quotes")
         name = _unquoted(match["name"], indent + 2)
         if fault := paths.name_fault(name):
-            raise _Wrong(indent + 2, f"{fault} for a node".replace(", for", " for"), "nest nodes by indentation")
+            raise _Wrong(indent + 2, fault.rstrip(","), "a name is one part of a path: nest nodes by indentation")
         if name in holder.node.children:
             raise _Wrong(indent + 1, f"the node /{name} a second time", "put everything below one of them")
         holder.node.children[name] = node  # type: ignore[index]
         if match["type"] is not None:
             self._open[-1].node.properties["type"] = match["type"]  # type: ignore[index]
             self._open[-1].plain.add("type")
-        elif re.search(r"\s:\Z|\S\s*:\s*\Z", content) and content.endswith(":"):
+        elif content.endswith(":"):
             raise _Wrong(indent + len(content), "a colon without a type", "write /name : type, or leave the colon out")
 
     # -- properties and links
@@ -181,7 +181,7 @@ def _property(name: str, rest: str, column: int) -> tuple[str, Any]:
     try:
         return name, read_literal(rest, as_bytes=name == BYTES)
     except NoLiteral as exc:
-        raise _Wrong(column + exc.column, exc.found, exc.remedy) from exc
+        raise _Wrong(column, exc.found, exc.remedy) from exc
 
 
 def _target(rest: str, column: int) -> re.Match[str]:
@@ -205,7 +205,9 @@ def _path(text: str, column: int) -> str:
 def _node_link(name: str, rest: str, column: int) -> tuple[str, Any]:
     match = _target(rest, column)
     if match["name"] is not None:
-        raise _Wrong(column + match.start("name"), f"a bad link: {rest}", "a node link is one path; => takes a property")
+        raise _Wrong(
+            column + match.start("name"), f"a bad link: {rest}", "a node link is one path; => takes a property"
+        )
     return name + NODE_LINK, _path(match["target"], column)
 
 

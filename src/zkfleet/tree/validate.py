@@ -25,7 +25,9 @@ def validate(text: str, source: str = "<tree>") -> list[Problem]:
     except TreeErrors as exc:
         return [problem for problem in exc.problems if isinstance(problem, Problem)]
     places = _places(text)
-    return sorted(Problem(source, *places.get((at, key), (1, 1)), found, remedy) for at, key, found, remedy in faults(root))
+    return sorted(
+        Problem(source, *places.get((at, key), (1, 1)), found, remedy) for at, key, found, remedy in faults(root)
+    )
 
 
 def faults(root: Node) -> Iterator[tuple[str, str, str, str]]:

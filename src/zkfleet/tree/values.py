@@ -20,9 +20,9 @@ _PLAIN_TEXT = re.compile(r"'[^'\\\n{]*'\Z")
 class NoLiteral(ValueError):
     """A text that spells no value; `remedy` says what would."""
 
-    def __init__(self, found: str, remedy: str, column: int = 0) -> None:
+    def __init__(self, found: str, remedy: str) -> None:
         super().__init__(found)
-        self.found, self.remedy, self.column = found, remedy, column
+        self.found, self.remedy = found, remedy
 
 
 def read_literal(text: str, *, as_bytes: bool = False) -> Any:
@@ -48,8 +48,7 @@ def read_literal(text: str, *, as_bytes: bool = False) -> Any:
     except (ValueError, TypeError) as exc:
         raise NoLiteral(f"an expression that is no literal: {_short(text)}", f"write {LITERALS}") from exc
     except (SyntaxError, MemoryError, RecursionError) as exc:
-        column = max((getattr(exc, "offset", None) or 1) - 1, 0)
-        raise NoLiteral(f"no value: {_short(text)}", f"write {LITERALS}; text needs quotes", column) from exc
+        raise NoLiteral(f"no value: {_short(text)}", f"write {LITERALS}; text needs quotes") from exc
     if as_bytes and isinstance(value, bytes):
         return repr(value)
     if why := fault(value):
