@@ -211,7 +211,7 @@ class Session:
             while True:
                 self._wait_for_link(deadline)
                 future: Future[Answer] = Future()
-                self.ask(batch, lambda answer, error, future=future: _settle(future, answer, error))
+                self.ask(batch, lambda answer, error, future=future: settle(future, answer, error))
                 batch = reading.send(self._result(future, deadline, "the reply to a read"))
         except StopIteration as end:
             result: T = end.value
@@ -229,7 +229,7 @@ class Session:
         while True:
             self._wait_for_link(deadline)
             future: Future[Any] = Future()
-            queue(lambda value, error, _zxid, future=future: _settle(future, value, error))
+            queue(lambda value, error, _zxid, future=future: settle(future, value, error))
             try:
                 return self._result(future, deadline, f"the reply about {path}")
             except (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError):
@@ -251,7 +251,7 @@ class Session:
         deadline = Deadline(self.timeout if timeout is None else timeout)
         self._wait_for_link(deadline)
         future: Future[Any] = Future()
-        self.send(request, lambda value, error, _zxid: _settle(future, value, error))
+        self.send(request, lambda value, error, _zxid: settle(future, value, error))
         try:
             return self._result(future, deadline, f"the reply to a write of {path}")
         except kazoo_errors.KazooException as exc:
@@ -304,7 +304,7 @@ class Deadline:
         threading.Event().wait(min(0.02, self.left()))
 
 
-def _settle(future: "Future[Any]", value: Any, error: Exception | None) -> None:
+def settle(future: "Future[Any]", value: Any, error: Exception | None) -> None:
     if error is not None:
         future.set_exception(error)
     else:

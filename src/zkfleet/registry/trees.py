@@ -1,0 +1,102 @@
+"""How does a text become a part of ZooKeeper's tree, and the other way round?
+
+Parse, read, plan and apply; each of these is somebody else's.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kazoo.protocol.serialization import GetACL
+
+from zkfleet import paths
+from zkfleet.errors import NodeNotFound
+from zkfleet.registry import acls, applying, readings
+from zkfleet.registry.applying import Progress
+from zkfleet.registry.reads import Reading, Znode
+from zkfleet.registry.session import Session, settle
+from zkfleet.registry.subtree import Subtree, read_subtree
+from zkfleet.registry.wire import rooted
+from zkfleet.tree import Acl, Node, Plan, Seen, decode, make_plan, parse, render
+
+if TYPE_CHECKING:
+    from zkfleet.registry.registry import Registry
+
+__all__ = ["Progress", "apply_plan", "export_tree", "plan_tree"]
+
+
+def plan_tree(
+    registry: "Registry", text: str, path: str, *, trim: bool | None, acl: acls.Wanted | None, source: str
+) -> Plan:
+    """Say what importing a text would change; see `Registry.import_tree`."""
+    wanted = parse(text, source)
+    entries = acls.read_acl(acl) if acl is not None else None
+    real, subtree = registry.read(lambda: _read_wanted(paths.check(path), wanted))
+    znodes = subtree.only_readable()
+    access = _read_acls(registry.session, list(znodes)) if entries is not None else {}
+    current = {where: _seen(znode, access.get(where)) for where, znode in znodes.items()}
+    plan = make_plan(wanted, current, path=real, trim=trim, acl=entries)
+    applying.check_size(plan)
+    return plan
+
+
+def _read_wanted(path: str, wanted: Node) -> Reading[tuple[str, Subtree]]:
+    """Read what is there of the top-level nodes that a text names."""
+    sight = yield from readings.resolve(path)
+    if sight.problem is not None or sight.answer is None:
+        raise sight.problem or NodeNotFound(path)
+    tops = [paths.join(sight.answer, name) for name in sorted(wanted.children)]
+    return sight.answer, (yield from read_subtree(tops))
+
+
+def _seen(znode: Znode, acl: tuple[Acl, ...] | None) -> Seen:
+    stat = znode.stat
+    return Seen(
+        znode.data, stat.version, stat.cversion, stat.aversion, stat.czxid, stat.mzxid, stat.ephemeral_owner != 0, acl
+    )
+
+
+def _read_acls(session: Session, where: Sequence[str]) -> dict[str, tuple[Acl, ...]]:
+    """Read ACLs, which no multiRead brings: all requests are sent before the first reply is awaited."""
+    found: list[Future[Any]] = []
+    for path in where:
+        future: Future[Any] = Future()
+        session.send(GetACL(rooted(session.client.chroot, path)), partial(settle, future))
+        found.append(future)
+    return {
+        path: acls.from_kazoo(future.result(session.timeout)[0]) for path, future in zip(where, found, strict=True)
+    }
+
+
+def apply_plan(registry: "Registry", plan: Plan, *, progress: Progress | None = None) -> None:
+    """Carry a plan out; see `Registry.apply_plan`."""
+    applying.apply(registry.session, plan, progress)
+
+
+def export_tree(registry: "Registry", path: str, *, ephemeral: bool, name: str | None) -> str:
+    """Return the text of a subtree; see `Registry.export_tree`."""
+    real, subtree = registry.read(lambda: _read_all(paths.check(path)))
+    root = tree_of(subtree.only_readable(), real, ephemeral=ephemeral)
+    shown = name if name is not None else paths.split(path)[1] or None
+    return render(root, shown)
+
+
+def _read_all(path: str) -> Reading[tuple[str, Subtree]]:
+    sight = yield from readings.resolve(path)
+    if sight.problem is not None or sight.answer is None:
+        raise sight.problem or NodeNotFound(path)
+    return sight.answer, (yield from read_subtree([sight.answer]))
+
+
+def tree_of(znodes: Mapping[str, Znode], root: str, *, ephemeral: bool) -> Node:
+    """Return the node at `root` with all that was read below it."""
+    nodes: dict[str, Node] = {}
+    for path, znode in znodes.items():
+        if znode.stat.ephemeral_owner and not ephemeral:
+            continue
+        node = nodes[path] = Node(decode(znode.data), {})
+        parent, name = paths.split(path)
+        if path != root and parent in nodes:
+            nodes[parent].children[name] = node  # type: ignore[index]
+    return nodes.get(root, Node())
