@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["TLS", "Registration", "Registry", "Status", "ZkfleetError", "connect"]
 
-_HOMES = {name: "zkfleet.registry" for name in ("TLS", "Registration", "Registry", "Status", "connect")}
+_HOMES = dict.fromkeys(("TLS", "Registration", "Registry", "Status", "connect"), "zkfleet.registry")
 _HOMES["ZkfleetError"] = "zkfleet.errors"
 
 

@@ -171,7 +171,7 @@ class AccessDenied(ZkfleetError, PermissionError):
         )
 
 
-class Unavailable(ZkfleetError, TransientError):
+class Unavailable(ZkfleetError, TransientError):  # type: ignore[misc]  # transaction has no types
     """Nothing is wrong with the request: try again later."""
 
 

@@ -4,7 +4,7 @@ The room that speaks with ZooKeeper, and the only one that knows kazoo.  Enter
 here: `connect` opens a session and returns a `Registry`, whose verbs return
 live views, registrations and plans.
 
-    hosts, session, wire     the ensemble, the link, what travels on it
+    connecting, hosts, session, wire    the ensemble, the link, what travels on it
     reads, readings          what is asked in one breath; views and links as such questions (pure)
     hub, callbacks           the threads: one that owns all state, one for users' callbacks
     agenda, following, views live views: what to read next (pure), keeping it, the faces
@@ -14,10 +14,11 @@ live views, registrations and plans.
 """
 
 from zkfleet.registry.claim import Status
+from zkfleet.registry.connecting import connect
 from zkfleet.registry.hosts import TLS
 from zkfleet.registry.readings import InvalidProvider, Origin, Snapshot
 from zkfleet.registry.registrar import Registering, Registration, registering
-from zkfleet.registry.registry import Registry, Statistics, connect
+from zkfleet.registry.registry import Registry, Statistics
 from zkfleet.registry.views import Children, Properties, ProvidersView
 
 __all__ = [

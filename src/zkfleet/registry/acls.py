@@ -4,6 +4,7 @@ The pure part (`Acl`, text) is in `zkfleet.tree`; here it meets kazoo.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from kazoo.security import ACL, Id
 from kazoo.security import Permissions as Bits
@@ -21,6 +22,7 @@ def read_acl(acl: Wanted | None, default: Sequence[Acl] = OPEN) -> tuple[Acl, ..
     Args:
         acl: text such as `world:anyone:r`, our entries, or kazoo's; None for
             the default.
+        default: what None means.
 
     Raises:
         BadAcl: it cannot be read, or is empty.
@@ -30,7 +32,9 @@ def read_acl(acl: Wanted | None, default: Sequence[Acl] = OPEN) -> tuple[Acl, ..
     if isinstance(acl, str):
         return tuple(parse_acl(acl))
     try:
-        entries = tuple(from_kazoo([entry])[0] if isinstance(entry, ACL) else entry for entry in acl)
+        entries: tuple[Acl, ...] = tuple(
+            from_kazoo([entry])[0] if isinstance(entry, ACL) else cast(Acl, entry) for entry in acl
+        )
     except TypeError:
         raise BadAcl(f"an ACL is text or a sequence of entries, not {acl!r}") from None
     wrong = [entry for entry in entries if not isinstance(entry, Acl)]

@@ -26,6 +26,7 @@ def change_properties(session: Session, path: str, change: Change) -> tuple[str,
     """Change a node's own properties by compare-and-set.
 
     Args:
+        session: to work on.
         path: of the node; links are followed.
         change: makes the new properties from a copy of the present ones;
             called again if somebody else wrote meanwhile.
@@ -75,7 +76,7 @@ def _checked(path: str, properties: dict[str, Any]) -> bytes:
 
 def link(session: Session, source: str, destination: str) -> None:
     """Make a node link at `destination` that leads to `source`; see `Registry.ln`."""
-    base, name = paths.split(source.rstrip("/") or "/")
+    _, name = paths.split(source.rstrip("/") or "/")
     if destination.endswith("/"):
         if not name:
             raise BadPath(f"{source!r} has no name to append to {destination!r}")

@@ -59,7 +59,9 @@ def findings(subtree: Subtree) -> Iterator[Finding]:
     znodes = subtree.znodes
     properties = {path: decode(znode.data) for path, znode in znodes.items()}
     for path in subtree.refused:
-        yield Finding(path, "unreadable", "we have no read permission", "connect with other credentials, or see its ACL")
+        yield Finding(
+            path, "unreadable", "we have no read permission", "connect with other credentials, or see its ACL"
+        )
     for path, znode in znodes.items():
         yield from _data(path, znode, properties[path])
         yield from _links(path, properties)
@@ -86,7 +88,9 @@ def _links(path: str, properties: Mapping[str, Mapping[str, Any]]) -> Iterator[F
         except LinkLoop as exc:
             yield Finding(path, "link loop", str(exc), exc.hint)
         except NodeNotFound as exc:
-            yield Finding(path, "dangling link", f"{key} {value}: there is no {exc.missing}", "correct it with `zkfleet ln`")
+            yield Finding(
+                path, "dangling link", f"{key} {value}: there is no {exc.missing}", "correct it with `zkfleet ln`"
+            )
 
 
 def _services(znodes: Mapping[str, Znode], properties: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -104,11 +108,15 @@ def _services(znodes: Mapping[str, Znode], properties: Mapping[str, Mapping[str,
             homes[_endpoint(path)].append(path)
             if identity.is_dead(properties[path]):
                 pid = properties[path].get("pid")
-                yield Finding(path, "dead provider", f"process {pid} of this machine is gone", "it goes with its session")
+                yield Finding(
+                    path, "dead provider", f"process {pid} of this machine is gone", "it goes with its session"
+                )
     for endpoint, where in homes.items():
         for path in where if len(where) > 1 else ():
             others = ", ".join(other for other in where if other != path)
-            yield Finding(path, "same endpoint twice", f"{endpoint} is also at {others}", "one of them is in the wrong place")
+            yield Finding(
+                path, "same endpoint twice", f"{endpoint} is also at {others}", "one of them is in the wrong place"
+            )
 
 
 def _listing(parent: str, members: list[str]) -> Iterator[Finding]:

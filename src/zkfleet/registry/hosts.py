@@ -126,8 +126,10 @@ def credentials(auth: Iterable[Credential]) -> tuple[list[tuple[str, str]], dict
 
 def _pair(pair: object) -> Credential:
     match pair:
-        case ("sasl", str() | Mapping()) | ("x509" | "ip" | "world", str()):
-            return pair
+        case ("sasl", str() | Mapping() as credential):
+            return "sasl", credential
+        case ("x509" | "ip" | "world" as scheme, str(credential)):
+            return scheme, credential
         case ("digest", str(text)) if text.partition(":")[0] and ":" in text:
             return "digest", text
         case ("digest", _):

@@ -120,8 +120,8 @@ class Hub:
             try:
                 message = self._inbox.get(timeout=self._until_next_timer())
             except queue.Empty:
-                _, _, *due = heapq.heappop(self._timers)
-                message = (due[0], due[1])
+                _, _, timed, given = heapq.heappop(self._timers)
+                message = (timed, given)
             if message is None:
                 return
             function, arguments = message

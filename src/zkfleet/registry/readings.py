@@ -69,6 +69,12 @@ class Sight(Generic[T]):
     consulted: frozenset[str]
     zxid: int
 
+    def found(self) -> T:
+        """Return the answer, or raise the problem."""
+        if self.answer is None:
+            raise self.problem or NodeNotFound("/")
+        return self.answer
+
 
 def consult(question: Callable[[Lookup], T], first: Iterable[str]) -> Reading[Sight[T]]:
     """Answer a question that looks znodes up, all of them read in one batch.

@@ -284,7 +284,7 @@ class Registration:
             for registrant in self._registrants:
                 self._registry.hub.post(registrant.wants, written)
         for registrant in self._registrants:
-            self._wait(registrant, lambda r=registrant: self._written(r, written), self._registry.timeout)
+            self._wait(registrant, partial(self._written, registrant, written), self._registry.timeout)
 
     def _written(self, registrant: Registrant, data: bytes) -> bool:
         claim = registrant.claim
@@ -307,7 +307,7 @@ class Registration:
         seconds = self._registry.timeout if timeout is None else timeout
         for registrant in self._registrants:
             done = (Status.REGISTERED, Status.FAILED, Status.CLOSED)
-            if not self._wait(registrant, lambda r=registrant: r.claim.status in done, seconds):
+            if not self._wait(registrant, partial(_stands, registrant, done), seconds):
                 raise WaitTimedOut(
                     f"{registrant.name} was not registered within {seconds:g} s: {self._reason(registrant)}"
                 )
@@ -322,7 +322,7 @@ class Registration:
             NotConnected: no link in all that time.
         """
         for registrant in self._registrants:
-            if not self._wait(registrant, lambda r=registrant: r.claim.settled and _decided(r.claim), timeout):
+            if not self._wait(registrant, partial(_decided, registrant.claim), timeout):
                 raise NotConnected(f"{registrant.name} could not be registered within {timeout:g} s: no link")
 
     def _reason(self, registrant: Registrant) -> str:
@@ -343,7 +343,7 @@ class Registration:
         seconds = self._registry.timeout if timeout is None else timeout
         self.begin_close()
         for registrant in self._registrants:
-            if not self._wait(registrant, lambda r=registrant: r.claim.status is Status.CLOSED, seconds):
+            if not self._wait(registrant, partial(_stands, registrant, (Status.CLOSED,)), seconds):
                 raise WaitTimedOut(f"{registrant.name} could not be removed within {seconds:g} s: no link to ZooKeeper")
         if self.problem is not None:
             raise self.problem
@@ -374,5 +374,9 @@ _CONCERN = (
 )
 
 
+def _stands(registrant: Registrant, statuses: Sequence[Status]) -> bool:
+    return registrant.claim.status in statuses
+
+
 def _decided(claim: Claim) -> bool:
-    return claim.status not in (Status.PENDING, Status.SUSPENDED) or claim.problem is not None
+    return claim.settled and (claim.status not in (Status.PENDING, Status.SUSPENDED) or claim.problem is not None)

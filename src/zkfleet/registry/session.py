@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from kazoo import exceptions as kazoo_errors
 from kazoo.client import KazooClient
-from kazoo.protocol.serialization import Sync, Transaction
+from kazoo.protocol.serialization import Exists, Sync, Transaction
 from kazoo.protocol.states import KazooState
 
 from zkfleet import errors
@@ -72,7 +73,7 @@ class Session:
     def hosts(self) -> str:
         """The members that we know, as a connection string."""
         members = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.client.hosts)
-        return members + self.client.chroot
+        return f"{members}{self.client.chroot}"
 
     @property
     def session_id(self) -> int:
@@ -123,8 +124,6 @@ class Session:
             raise errors.NodeNotFound(self.client.chroot)
 
     def _exists(self, then: Callable[[Any, Exception | None, int], None]) -> None:
-        from kazoo.protocol.serialization import Exists
-
         self.send(Exists(wire.rooted(self.client.chroot, "/"), None), then)
 
     def forget(self) -> None:
@@ -211,7 +210,7 @@ class Session:
             while True:
                 self._wait_for_link(deadline)
                 future: Future[Answer] = Future()
-                self.ask(batch, lambda answer, error, future=future: settle(future, answer, error))
+                self.ask(batch, partial(settle, future))
                 batch = reading.send(self._result(future, deadline, "the reply to a read"))
         except StopIteration as end:
             result: T = end.value
@@ -229,7 +228,7 @@ class Session:
         while True:
             self._wait_for_link(deadline)
             future: Future[Any] = Future()
-            queue(lambda value, error, _zxid, future=future: settle(future, value, error))
+            queue(partial(settle, future))
             try:
                 return self._result(future, deadline, f"the reply about {path}")
             except (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError):
@@ -251,7 +250,7 @@ class Session:
         deadline = Deadline(self.timeout if timeout is None else timeout)
         self._wait_for_link(deadline)
         future: Future[Any] = Future()
-        self.send(request, lambda value, error, _zxid: settle(future, value, error))
+        self.send(request, partial(settle, future))
         try:
             return self._result(future, deadline, f"the reply to a write of {path}")
         except kazoo_errors.KazooException as exc:
@@ -304,7 +303,8 @@ class Deadline:
         threading.Event().wait(min(0.02, self.left()))
 
 
-def settle(future: "Future[Any]", value: Any, error: Exception | None) -> None:
+def settle(future: "Future[Any]", value: Any, error: Exception | None, _zxid: int = 0) -> None:
+    """Give a future its outcome."""
     if error is not None:
         future.set_exception(error)
     else:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from kazoo.protocol.serialization import GetACL
 
 from zkfleet import paths
-from zkfleet.errors import NodeNotFound
 from zkfleet.registry import acls, applying, readings
 from zkfleet.registry.applying import Progress
 from zkfleet.registry.reads import Reading, Znode
@@ -43,11 +42,9 @@ def plan_tree(
 
 def _read_wanted(path: str, wanted: Node) -> Reading[tuple[str, Subtree]]:
     """Read what is there of the top-level nodes that a text names."""
-    sight = yield from readings.resolve(path)
-    if sight.problem is not None or sight.answer is None:
-        raise sight.problem or NodeNotFound(path)
-    tops = [paths.join(sight.answer, name) for name in sorted(wanted.children)]
-    return sight.answer, (yield from read_subtree(tops))
+    real = (yield from readings.resolve(path)).found()
+    tops = [paths.join(real, name) for name in sorted(wanted.children)]
+    return real, (yield from read_subtree(tops))
 
 
 def _seen(znode: Znode, acl: tuple[Acl, ...] | None) -> Seen:
@@ -64,9 +61,7 @@ def _read_acls(session: Session, where: Sequence[str]) -> dict[str, tuple[Acl, .
         future: Future[Any] = Future()
         session.send(GetACL(rooted(session.client.chroot, path)), partial(settle, future))
         found.append(future)
-    return {
-        path: acls.from_kazoo(future.result(session.timeout)[0]) for path, future in zip(where, found, strict=True)
-    }
+    return {path: acls.from_kazoo(future.result(session.timeout)[0]) for path, future in zip(where, found, strict=True)}
 
 
 def apply_plan(registry: "Registry", plan: Plan, *, progress: Progress | None = None) -> None:
@@ -83,10 +78,8 @@ def export_tree(registry: "Registry", path: str, *, ephemeral: bool, name: str |
 
 
 def _read_all(path: str) -> Reading[tuple[str, Subtree]]:
-    sight = yield from readings.resolve(path)
-    if sight.problem is not None or sight.answer is None:
-        raise sight.problem or NodeNotFound(path)
-    return sight.answer, (yield from read_subtree([sight.answer]))
+    real = (yield from readings.resolve(path)).found()
+    return real, (yield from read_subtree([real]))
 
 
 def tree_of(znodes: Mapping[str, Znode], root: str, *, ephemeral: bool) -> Node:

@@ -231,11 +231,7 @@ class Properties(View[Configuration], Mapping[str, Any]):
             KeyError: there is no such property.
             NodeNotFound, LinkLoop: its link leads nowhere.
         """
-        sight = self._registry.read(lambda: readings.read_origin(self.path, name))
-        if sight.problem is not None:
-            raise sight.problem
-        assert sight.answer is not None
-        return sight.answer
+        return self._registry.read(lambda: readings.read_origin(self.path, name)).found()
 
 
 class FrozenProperties(Properties):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from zkfleet import paths
@@ -50,13 +51,13 @@ def walk(
     waiting = [registry.resolve(path)]
     while waiting:
         here = waiting.pop()
-        znode, names = registry.read(lambda where=here: _look(where))
+        znode, names = registry.read(partial(_look, here))
         if znode is None or (znode.stat.ephemeral_owner and not ephemeral):
             continue
         yield (here, names) if children else here
         if not children:
             # What the caller did to this node meanwhile counts.
-            _, names = registry.read(lambda where=here: _look(where))
+            _, names = registry.read(partial(_look, here))
         waiting += [paths.join(here, name) for name in reversed(names)]
 
 

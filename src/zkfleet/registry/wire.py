@@ -51,7 +51,7 @@ class MultiRead:
 
     def serialize(self) -> bytes:
         """Return the body: a header, the path and "no watch" for each read, then the end mark."""
-        parts = []
+        parts: list[bytes] = []
         for read in self.reads:
             opcode = _GET_DATA if isinstance(read, GetData) else _GET_CHILDREN
             parts += (_HEADER.pack(opcode, False, -1), _string(rooted(self.chroot, read.path)), b"\0")

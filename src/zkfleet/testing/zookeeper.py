@@ -26,10 +26,26 @@ from zkfleet.errors import MissingDependency, WaitTimedOut
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 30.0
 LIBRARIES = (
-    "zookeeper zookeeper-jute slf4j-api slf4j-simple netty-buffer netty-codec netty-common netty-handler"
-    " netty-resolver netty-transport netty-transport-native-epoll netty-transport-native-unix-common"
-    " snappy-java metrics-core commons-cli commons-io jackson-annotations jackson-core jackson-databind"
-).split()
+    "zookeeper",
+    "zookeeper-jute",
+    "slf4j-api",
+    "slf4j-simple",
+    "netty-buffer",
+    "netty-codec",
+    "netty-common",
+    "netty-handler",
+    "netty-resolver",
+    "netty-transport",
+    "netty-transport-native-epoll",
+    "netty-transport-native-unix-common",
+    "snappy-java",
+    "metrics-core",
+    "commons-cli",
+    "commons-io",
+    "jackson-annotations",
+    "jackson-core",
+    "jackson-databind",
+)
 # The shortest start: one collector thread, no optimising compiler.
 JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m")
 

@@ -82,6 +82,7 @@ def property_value(path: str, name: str, lookup: Lookup) -> Found:
     Args:
         path: the real path of the node.
         name: of the property, without the arrow.
+        lookup: as for `resolve`.
 
     Raises:
         NodeNotFound: a link leads to no node, or to one without the property.

@@ -15,11 +15,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from zkfleet.errors import BadProperties
 
-Value = Union[None, bool, int, float, str, list["Value"], dict[str, "Value"]]
+Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 NODE_LINK, PROPERTY_LINK = " ->", " =>"
 TEXT, BYTES = "string_value", "bytes_value"
 

@@ -248,7 +248,7 @@ def _trimmed(extra: Mapping[str, Seen], current: Mapping[str, Seen]) -> tuple[li
                 held[above] = f"{where} lives below"
     deletes = [
         Delete(where, seen.data, seen.version, seen.czxid, seen.acl or OPEN)
-        for where, seen in reversed(extra.items())
+        for where, seen in reversed(list(extra.items()))
         if where not in held and not seen.ephemeral
     ]
     return deletes, [Hold(where, held[where]) for where in sorted(held)]
