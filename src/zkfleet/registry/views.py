@@ -220,7 +220,7 @@ class Properties(View[Configuration], Mapping[str, Any]):
 
     def _write(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._check_open()
-        path, zxid = self._registry.change_properties(self.path, change)
+        _, zxid = self._registry.change_properties(self.path, change)
         # Read your writes: wait for the view to catch up, if it still follows.
         self._following.wait_until(lambda: self._following.snapshot_zxid() >= zxid, self._registry.timeout)
 
