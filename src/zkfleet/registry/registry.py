@@ -188,7 +188,7 @@ class Registry:
     def register(
         self,
         path: str,
-        address: endpoints.Address,
+        address: endpoints.Address | endpoints.Endpoint,
         *,
         acl: acls.Wanted | None = None,
         on_conflict: Policy = "wait",

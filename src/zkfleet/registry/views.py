@@ -194,7 +194,8 @@ class Properties(View[Configuration], Mapping[str, Any]):
         """Set some properties; the others stay.
 
         Args:
-            data: a mapping or pairs; keywords take precedence.
+            data: a mapping or pairs.
+            **properties: more of them; they take precedence.
 
         Raises:
             NodeNotFound: the path leads nowhere.

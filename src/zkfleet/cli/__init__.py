@@ -1,0 +1,72 @@
+"""What can be done from a shell?
+
+The `zkfleet` command, and the only room that prints.  Data goes to stdout, all
+else to stderr; errors are one line and a hint.  Each module holds one group of
+commands and is loaded when one of them is asked for, so `--help` is quick.
+
+    options, output   what all commands share
+    trees             tree import, export, plan, apply, validate, graph
+    nodes             show, addresses, get, set, ln, rm, doctor
+    run, launcher     run a server and keep it registered: the shell, the decisions
+    demo              a fleet to look at
+"""
+
+from importlib import import_module
+
+import click
+
+import zkfleet
+
+_HOMES = {
+    "addresses": "nodes",
+    "completion": "options",
+    "demo": "demo",
+    "doctor": "nodes",
+    "get": "nodes",
+    "ln": "nodes",
+    "rm": "nodes",
+    "run": "run",
+    "set": "nodes",
+    "show": "nodes",
+    "tree": "trees",
+}
+_SUMMARIES = {
+    "addresses": "List the addresses that provide a service.",
+    "completion": "Print a shell's completion script.",
+    "demo": "Run a fleet of ZEO and HTTP servers to look at.",
+    "doctor": "Look for what is wrong in the tree.",
+    "get": "Print a node's properties.",
+    "ln": "Make a link to a node.",
+    "rm": "Delete a node.",
+    "run": "Run a server and keep it registered.",
+    "set": "Set properties of a node.",
+    "show": "Show the tree with its live providers.",
+    "tree": "Model the system as a tree of text.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names."""
+        return sorted(_HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _HOMES:
+            return None
+        module = import_module(f"zkfleet.cli.{_HOMES[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_SUMMARIES.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(zkfleet.__version__, prog_name="zkfleet")
+def main() -> None:
+    """Run ZODB and HTTP services as one fleet: servers register in ZooKeeper, clients follow them."""

@@ -1,0 +1,163 @@
+"""zkfleet show, addresses, get, set, ln, rm and doctor: single nodes and what lives there."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from zkfleet.cli.options import FAILED, Ensemble, with_ensemble, with_errors, with_format
+from zkfleet.cli.output import emit
+from zkfleet.errors import BadProperties, NodeNotEmpty, WaitTimedOut
+from zkfleet.tree import parse_assignment
+
+REFRESH = 1.0
+
+
+def _until_interrupted(show: Callable[[], None], pause: float) -> None:
+    """Call `show` again and again, until Ctrl-C."""
+    never = threading.Event()
+    try:
+        while True:
+            show()
+            never.wait(pause)
+    except KeyboardInterrupt:
+        click.echo("", err=True)
+
+
+@click.command("show")
+@click.argument("path", default="/")
+@click.option("-w", "--watch", is_flag=True, help="Show it again whenever it changed.")
+@with_ensemble
+@with_errors
+def show_command(ensemble: Ensemble, path: str, watch: bool) -> None:
+    """Show the tree at and below PATH with its live providers."""
+    with ensemble.connect() as registry:
+        shown = [""]
+
+        def show() -> None:
+            text = registry.export_tree(path, ephemeral=True)
+            if text != shown[0]:
+                if shown[0]:
+                    click.echo()
+                click.echo(text, nl=False)
+            shown[0] = text
+
+        if watch:
+            _until_interrupted(show, REFRESH)
+        else:
+            show()
+
+
+@click.command("addresses")
+@click.argument("path")
+@click.option("-w", "--watch", is_flag=True, help="Print them again whenever they changed.")
+@click.option(
+    "--wait", "wait_for", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait until there is at least one."
+)
+@with_format
+@with_ensemble
+@with_errors
+def addresses_command(ensemble: Ensemble, path: str, watch: bool, wait_for: float | None, form: str) -> None:
+    """List the addresses that provide the service at PATH, one a line."""
+    with ensemble.connect() as registry:
+        view = registry.providers(path)
+        if wait_for is not None:
+            try:
+                view.wait_until(lambda providers: providers.endpoints, wait_for)
+            except WaitTimedOut as exc:
+                raise WaitTimedOut(f"nobody provided {path} within {wait_for:g} s") from exc
+
+        def show(view: Any = view) -> None:
+            names = [str(endpoint) for endpoint in view.endpoints]
+            rows = {name: view[name] for name in names}
+            emit(form, "".join(f"{name}\n" for name in names), rows)
+            if watch and form == "human":
+                click.echo()
+
+        if watch:
+            view(show)
+            _until_interrupted(lambda: None, REFRESH)
+        else:
+            show()
+
+
+@click.command("get")
+@click.argument("path")
+@click.argument("name", required=False)
+@with_format
+@with_ensemble
+@with_errors
+def get_command(ensemble: Ensemble, path: str, name: str | None, form: str) -> None:
+    """Print the properties of the node at PATH, property links followed, or the one called NAME."""
+    with ensemble.connect() as registry:
+        properties = registry.properties(path, watch=False)
+        if name is None:
+            emit(form, "".join(f"{key} = {properties[key]!r}\n" for key in sorted(properties)), dict(properties))
+        elif name in properties:
+            emit(form, f"{properties[name]!r}\n", properties[name])
+        else:
+            raise BadProperties(f"{path} has no property {name!r}", hint=f"it has {', '.join(sorted(properties))}")
+
+
+@click.command("set")
+@click.argument("path")
+@click.argument("assignments", nargs=-1, required=True, metavar="NAME=LITERAL...")
+@with_ensemble
+@with_errors
+def set_command(ensemble: Ensemble, path: str, assignments: tuple[str, ...]) -> None:
+    """Set properties of the node at PATH; the others stay.
+
+    Values are Python literals: threads=4 debug=True comment="'some text'"
+    """
+    values = dict(map(parse_assignment, assignments))
+    with ensemble.connect() as registry:
+        registry.properties(path, watch=False).update(values)
+
+
+@click.command("ln")
+@click.argument("source")
+@click.argument("destination")
+@with_ensemble
+@with_errors
+def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
+    """Make a node link at DESTINATION that leads to SOURCE."""
+    with ensemble.connect() as registry:
+        registry.ln(source, destination)
+
+
+@click.command("rm")
+@click.argument("path")
+@click.option("-r", "--recursive", is_flag=True, help="Delete what is below, too.")
+@click.option("-f", "--force", is_flag=True, help="Delete ephemeral nodes, too.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be deleted.")
+@with_ensemble
+@with_errors
+def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_run: bool) -> None:
+    """Delete the node at PATH, which is taken as it is: links are not followed."""
+    with ensemble.connect() as registry:
+        wanted = registry.delete_recursive(path, dry_run=True, force=force)
+        if len(wanted.deleted) + len(wanted.held) > 1 and not recursive:
+            raise NodeNotEmpty(f"{path} has nodes below it", hint="-r deletes them too; -r -n shows which they are")
+        done = wanted if dry_run else registry.delete_recursive(path, force=force)
+    for deleted in done.deleted:
+        click.echo(f"- {deleted}")
+    for kept, reason in done.held:
+        click.echo(f"! {kept} is kept: {reason}", err=True)
+    if done.held:
+        raise SystemExit(FAILED)
+
+
+@click.command("doctor")
+@click.argument("path", default="/")
+@with_format
+@with_ensemble
+@with_errors
+def doctor_command(ensemble: Ensemble, path: str, form: str) -> None:
+    """Look for what is wrong at and below PATH; exit with 1 if something is."""
+    with ensemble.connect() as registry:
+        found = registry.doctor(path)
+    emit(form, "".join(f"{finding}\n" for finding in found), [dataclasses.asdict(finding) for finding in found])
+    if found:
+        raise SystemExit(FAILED)

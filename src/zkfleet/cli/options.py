@@ -1,0 +1,118 @@
+"""What do all commands have in common?
+
+The options that say which ensemble and in which form to answer, and the one
+place where errors become a line, a hint and an exit code.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import get_completion_class
+
+from zkfleet.errors import ZkfleetError
+
+if TYPE_CHECKING:
+    from zkfleet.registry import Registry
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FAILED, CHANGES_WAIT = 1, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Which ensemble was asked for, and how to reach it."""
+
+    hosts: str | None
+    timeout: float
+    keep_trying: bool
+    auth: tuple[str, ...]
+    ca: str | None
+    certificate: str | None
+    key: str | None
+
+    def connect(self) -> "Registry":
+        """Open a session."""
+        from zkfleet.registry import TLS, connect
+
+        tls = TLS(self.ca, self.certificate, self.key) if self.ca or self.certificate or self.key else None
+        auth = [("digest", pair) for pair in self.auth]
+        return connect(self.hosts, timeout=self.timeout, wait=self.keep_trying, auth=auth, tls=tls)
+
+
+_ENSEMBLE = (
+    click.option("-z", "--zookeeper", metavar="HOSTS", help="host:port,host:port/chroot; else $ZKFLEET_ZOOKEEPER."),
+    click.option("--timeout", type=click.FloatRange(min=0.1), default=15.0, show_default=True, help="Seconds to wait."),
+    click.option("--keep-trying", is_flag=True, help="Until ZooKeeper answers."),
+    click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Digest credentials; may be repeated."),
+    click.option("--tls-ca", metavar="FILE", help="Encrypt; trust these certificates."),
+    click.option("--tls-certificate", metavar="FILE", help="Encrypt; show this certificate."),
+    click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate."),
+)
+
+
+def with_ensemble(function: Command) -> Command:
+    """Give a command the options of an ensemble, as its first argument."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        names = ("zookeeper", "timeout", "keep_trying", "auth", "tls_ca", "tls_certificate", "tls_key")
+        return function(Ensemble(*(kwargs.pop(name) for name in names)), *args, **kwargs)
+
+    for option in reversed(_ENSEMBLE):
+        command = option(command)
+    return command  # type: ignore[return-value]
+
+
+def with_format(function: Command) -> Command:
+    """Give a command `--format`."""
+    choice = click.Choice(["human", "json"])
+    option = click.option(
+        "--format", "form", type=choice, default="human", show_default=True, help="Form of the answer."
+    )
+    return option(function)
+
+
+def with_errors(function: Command) -> Command:
+    """Make errors of ours a line, a hint and exit code 1; `--debug` shows everything."""
+
+    @click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")
+    @functools.wraps(function)
+    def command(*args: Any, debug: bool, **kwargs: Any) -> Any:
+        _log(debug)
+        try:
+            return function(*args, **kwargs)
+        except (ZkfleetError, OSError) as exc:
+            if debug:
+                raise
+            click.echo(f"error: {exc}", err=True)
+            if hint := getattr(exc, "hint", ""):
+                click.echo(f"hint: {hint}", err=True)
+            raise SystemExit(FAILED) from exc
+
+    return command  # type: ignore[return-value]
+
+
+def _log(debug: bool) -> None:
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not debug:
+        # kazoo tells of every lost connection; we tell of those that matter.
+        logging.getLogger("kazoo").setLevel(logging.CRITICAL)
+        logging.getLogger("zkfleet").setLevel(logging.ERROR)
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print a shell's completion script.
+
+    For bash: zkfleet completion bash > ~/.local/share/bash-completion/completions/zkfleet
+    """
+    from zkfleet.cli import main
+
+    kind = get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(main, {}, "zkfleet", "_ZKFLEET_COMPLETE").source())

@@ -1,0 +1,50 @@
+"""In which form does an answer go to the terminal?"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from zkfleet.registry.applying import Progress
+
+_COLOURS = {"+": "green", "-": "red", "~": "yellow", "!": "magenta"}
+PROGRESS_AFTER = 1.0
+
+
+def emit(form: str, human: str, data: Any) -> None:
+    """Write an answer to stdout, for people or as one JSON document."""
+    click.echo(json.dumps(data, indent=2, default=str) if form == "json" else human, nl=form == "json")
+
+
+def emit_plan(form: str, text: str, as_json: str) -> None:
+    """Write a plan to stdout; its marks are coloured on a terminal."""
+    if form == "json":
+        click.echo(as_json, nl=False)
+        return
+    for line in text.splitlines():
+        click.secho(line, fg=_COLOURS.get(line.lstrip()[:1]))
+
+
+@contextmanager
+def progress(title: str) -> "Iterator[Progress | None]":
+    """Yield a function that shows how far we are, on a terminal and after a second."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    begun = time.monotonic()
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, visible=False)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=time.monotonic() - begun > PROGRESS_AFTER)
+
+        yield show

@@ -1,0 +1,172 @@
+"""zkfleet run: start any server, register it while it serves, deregister before it stops."""
+
+import contextlib
+import logging
+import queue
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zkfleet.cli import launcher
+from zkfleet.cli.launcher import Launcher, Order
+from zkfleet.cli.options import Ensemble, with_ensemble, with_errors
+from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
+from zkfleet.errors import BadAddress, BadInput, ZkfleetError
+from zkfleet.tree import parse_assignment
+
+if TYPE_CHECKING:
+    from zkfleet.registry import Registration, Registry
+
+logger = logging.getLogger(__name__)
+PROBE_PAUSE = 0.05
+
+
+@click.command("run")
+@click.argument("path")
+@click.option(
+    "--address", required=True, metavar="HOST:PORT", help="Where the server listens; :PORT for all addresses."
+)
+@click.option("--property", "assignments", multiple=True, metavar="NAME=LITERAL", help="Say this of it, too.")
+@click.option("--advertise", metavar="ADDRESS", help="Publish this instead: a name, an address, a network.")
+@click.option("--wait-port", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to start in.")
+@with_ensemble
+@with_errors
+@click.argument("command", nargs=-1, required=True)
+def run_command(
+    ensemble: Ensemble,
+    path: str,
+    address: str,
+    assignments: tuple[str, ...],
+    advertise: str | None,
+    wait_port: float,
+    command: tuple[str, ...],
+) -> None:
+    """Start COMMAND, and keep its address registered at PATH while it serves.
+
+    It is registered once its port takes connections, and deregistered before
+    it is told to stop.  Signals are passed on; the exit code is the server's.
+    """
+    endpoint = parse_endpoint(address)
+    if not endpoint.port:
+        raise BadAddress(
+            f"{address}: port 0 is not possible here", hint="only the server knows the port that it got: choose one"
+        )
+    addresses_to_advertise(endpoint, advertise=advertise)
+    properties = dict(map(parse_assignment, assignments))
+    if command[0] == "--":
+        command = command[1:]
+    if not command:
+        raise BadInput("no command to run", hint="write it behind --")
+    _check_hosts(ensemble)
+    publish = partial(_register, path=path, endpoint=endpoint, advertise=advertise, properties=properties)
+    raise SystemExit(Runner(ensemble, endpoint, publish, wait_port).run(command))
+
+
+def _check_hosts(ensemble: Ensemble) -> None:
+    from zkfleet.registry.hosts import choose_hosts
+
+    choose_hosts(ensemble.hosts)
+
+
+def _register(
+    registry: "Registry", *, path: str, endpoint: Endpoint, advertise: str | None, properties: dict[str, Any]
+) -> "Registration":
+    return registry.register(path, endpoint, advertise=advertise, wait=False, **properties)
+
+
+class Runner:
+    """One server process, and its place in the registry.
+
+    Everything that happens is put into one queue and acted on by the main
+    thread, which alone talks to the launcher.
+    """
+
+    def __init__(
+        self, ensemble: Ensemble, endpoint: Endpoint, publish: "Callable[[Registry], Registration]", wait_port: float
+    ) -> None:
+        self._ensemble, self._endpoint, self._publish, self._wait_port = ensemble, endpoint, publish, wait_port
+        self._happened: queue.SimpleQueue[Callable[[], list[Order]]] = queue.SimpleQueue()
+        self._launcher = Launcher()
+        self._child: subprocess.Popen[bytes]
+        self._registry: Registry | None = None
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self, command: Sequence[str]) -> int:
+        """Run a command to its end and return the code to exit with."""
+        for name in (*launcher.TERMINATING, *launcher.PASSED_ON):
+            signal.signal(getattr(signal, name), self._signalled)
+        self._child = subprocess.Popen(command)  # noqa: S603  running it is what we were asked for
+        for task in (self._await_end, self._await_port):
+            threading.Thread(target=task, daemon=True).start()
+        try:
+            return self._act()
+        finally:
+            self._deregister()
+
+    def _act(self) -> int:
+        while True:
+            for order in self._happened.get()():
+                match order:
+                    case launcher.Register():
+                        threading.Thread(target=self._register, daemon=True).start()
+                    case launcher.Deregister():
+                        self._deregister()
+                    case launcher.Pass(name):
+                        with contextlib.suppress(ProcessLookupError):
+                            self._child.send_signal(getattr(signal, name))
+                    case launcher.Exit(code):
+                        return code
+
+    def _signalled(self, number: int, _frame: object) -> None:
+        self._happened.put(partial(self._launcher.signalled, signal.Signals(number).name))
+
+    def _await_end(self) -> None:
+        code = self._child.wait()
+        self._happened.put(partial(self._launcher.child_ended, code))
+
+    def _await_port(self) -> None:
+        host = self._endpoint.host or "localhost"
+        deadline = time.monotonic() + self._wait_port
+        while not self._over.wait(PROBE_PAUSE):
+            try:
+                socket.create_connection((host, self._endpoint.port), 1.0).close()
+            except OSError:
+                if time.monotonic() > deadline:
+                    click.echo(f"error: nothing listens at {self._endpoint} after {self._wait_port:g} s", err=True)
+                    self._happened.put(self._launcher.port_is_silent)
+                    return
+            else:
+                self._happened.put(self._launcher.port_answers)
+                return
+
+    def _register(self) -> None:
+        """Connect, however long that takes: the server serves meanwhile."""
+        while not self._over.is_set():
+            try:
+                registry = self._ensemble.connect()
+            except ZkfleetError as exc:
+                click.echo(f"warning: not registered yet: {exc}", err=True)
+                self._over.wait(1.0)
+                continue
+            with self._lock:
+                if self._over.is_set():
+                    registry.close()
+                else:
+                    self._registry = registry
+                    self._publish(registry)
+            return
+
+    def _deregister(self) -> None:
+        self._over.set()
+        with self._lock:
+            registry, self._registry = self._registry, None
+        if registry is not None:
+            registry.close()

@@ -1,0 +1,171 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from tests.conftest import wait_for
+from zkfleet.cli import main
+from zkfleet.testing.zookeeper import free_port
+
+TREE = "/svc : http\n  threads = 3\n  /providers\n/lb\n  providers -> /svc/providers\n"
+ZKFLEET = [sys.executable, "-c", "from zkfleet.cli import main; main()"]
+
+
+@pytest.fixture
+def zkfleet(hosts):
+    def run(*arguments, code=0, text=None):
+        done = CliRunner(env={"ZKFLEET_ZOOKEEPER": hosts}).invoke(main, arguments, input=text)
+        assert done.exit_code == code, done.output
+        return done
+
+    return run
+
+
+@pytest.fixture
+def tree(zkfleet):
+    zkfleet("tree", "import", "-", text=TREE)
+    return zkfleet
+
+
+def test_a_tree_is_imported_exported_and_found_in_order(tree):
+    assert tree("tree", "export").stdout == (
+        "/lb\n  providers -> /svc/providers\n/svc : http\n  threads = 3\n  /providers\n"
+    )
+    assert tree("tree", "plan", "-", "--check", text=TREE).stdout == "nothing to change\n"
+
+
+def test_changes_that_wait_give_exit_code_10(tree):
+    done = tree("tree", "plan", "-", "--check", code=10, text="/svc : http\n  threads = 4\n")
+    assert "+ threads = 4" in done.stdout
+    assert "/svc/providers is left over" in done.stdout
+
+
+def test_a_saved_plan_is_applied_and_undone(tree, tmp_path):
+    plan = str(tmp_path / "plan.json")
+    tree("tree", "plan", "-", "--trim", "--save", plan, text="/svc\n  threads = 4\n")
+    tree("tree", "apply", plan)
+    assert tree("tree", "export", "/svc").stdout == "/svc\n  threads = 4\n"
+    tree("tree", "apply", plan, "--inverse")
+    assert tree("tree", "export", "/svc").stdout == "/svc : http\n  threads = 3\n  /providers\n"
+    done = tree("tree", "apply", plan, code=1)
+    assert "changed since" in done.stderr
+
+
+def test_a_dry_run_changes_nothing(zkfleet):
+    assert "+ /svc" in zkfleet("tree", "import", "-n", "-", text=TREE).stdout
+    assert zkfleet("tree", "export").stdout == ""
+
+
+def test_a_bad_tree_is_refused_with_every_problem(zkfleet):
+    done = zkfleet("tree", "import", "-", code=1, text="x = 1\n/a\n\ty = set()\n")
+    assert "<stdin>:1:1:" in done.stderr
+    assert "<stdin>:3:1: tabs are not indentation" in done.stderr
+    assert zkfleet("tree", "export").stdout == ""
+
+
+def test_files_are_validated_without_a_server(tmp_path):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text(TREE)
+    bad.write_text("/a\n  x -> nothing\n")
+    assert CliRunner().invoke(main, ["tree", "validate", str(good)]).exit_code == 0
+    done = CliRunner().invoke(main, ["tree", "validate", "--format", "json", str(good), str(bad)])
+    assert done.exit_code == 1
+    assert [(row["line"], row["column"]) for row in json.loads(done.stdout)] == [(2, 3)]
+
+
+def test_a_graph_is_drawn(tmp_path):
+    file = tmp_path / "tree"
+    file.write_text(TREE)
+    assert '"/lb" -> "/svc/providers"' in CliRunner().invoke(main, ["tree", "graph", str(file)]).stdout
+
+
+def test_properties_are_got_and_set(tree):
+    tree("set", "/svc", "threads=5", "comment='a b'")
+    assert tree("get", "/svc").stdout == "comment = 'a b'\nthreads = 5\ntype = 'http'\n"
+    assert tree("get", "/svc", "threads", "--format", "json").stdout == "5\n"
+    assert "no property 'x'" in tree("get", "/svc", "x", code=1).stderr
+
+
+@pytest.mark.parametrize("assignment", ["threads", "=5", "threads=five", "threads={1}", "x=__import__('os')"])
+def test_what_is_no_literal_is_refused_with_a_hint(tree, assignment):
+    assert "hint:" in tree("set", "/svc", assignment, code=1).stderr
+
+
+def test_addresses_are_listed_one_a_line(tree, kazoo):
+    assert "nobody provided" in tree("addresses", "/lb/providers", "--wait", "0.05", code=1).stderr
+    kazoo.create("/svc/providers/10.0.0.1:80", b'{"pid":1}')
+    assert tree("addresses", "/lb/providers").stdout == "10.0.0.1:80\n"
+    assert json.loads(tree("addresses", "/lb/providers", "--format", "json").stdout) == {"10.0.0.1:80": {"pid": 1}}
+
+
+def test_links_are_made_and_nodes_removed(tree):
+    tree("ln", "/svc", "/lb/service")
+    assert tree("get", "/lb/service", "threads").stdout == "3\n"
+    assert "-r" in tree("rm", "/svc", code=1).stderr
+    assert tree("rm", "-r", "/svc").stdout == "- /svc/providers\n- /svc\n"
+    assert "dangling link" in tree("doctor", code=1).stdout
+
+
+def test_the_live_tree_is_shown(tree, kazoo):
+    kazoo.create("/svc/providers/10.0.0.1:80", b'{"pid":1}', ephemeral=True)
+    assert "/10.0.0.1:80\n      pid = 1\n" in tree("show").stdout
+
+
+def test_no_zookeeper_is_an_error_with_a_hint_and_no_traceback():
+    done = CliRunner().invoke(main, ["show", "-z", f"127.0.0.1:{free_port()}", "--timeout", "0.3"])
+    assert done.exit_code == 1
+    assert "no ZooKeeper answered" in done.stderr
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("arguments", [["show", "-z", "a:b"], ["show", "--auth", "x"], ["tree", "import", "/no/file"]])
+def test_bad_arguments_are_errors_without_a_traceback(arguments):
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")
+
+
+def test_port_0_is_refused():
+    done = CliRunner().invoke(main, ["run", "/svc", "--address", "127.0.0.1:0", "--", "true"])
+    assert "port 0 is not possible here" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(shell):
+    if shell == "bash":
+        assert subprocess.run(["bash", "--version"], capture_output=True, check=True)
+    assert "_ZKFLEET_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout
+
+
+@pytest.mark.slow
+def test_a_server_is_registered_while_it_serves(tree, hosts, kazoo):
+    port = free_port()
+    serve = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    options = ["-z", hosts, "--address", f"127.0.0.1:{port}", "--property", "weight=3"]
+    with subprocess.Popen([*ZKFLEET, "run", "/lb/providers", *options, "--", *serve], stderr=subprocess.DEVNULL) as run:
+        wait_for(lambda: kazoo.get_children("/svc/providers") == [f"127.0.0.1:{port}"])
+        assert json.loads(kazoo.get(f"/svc/providers/127.0.0.1:{port}")[0])["weight"] == 3
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(10) == 128 + signal.SIGTERM
+    assert kazoo.get_children("/svc/providers") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
+def test_the_exit_code_is_the_server_s(tree, hosts, script, code):
+    options = ["-z", hosts, "--address", f"127.0.0.1:{free_port()}"]
+    command = [*ZKFLEET, "run", "/lb/providers", *options, "--", sys.executable, "-c", script]
+    assert subprocess.run(command, timeout=20, check=False).returncode == code
+
+
+@pytest.mark.slow
+def test_a_port_that_stays_silent_is_an_error(tree, hosts):
+    options = ["-z", hosts, "--address", f"127.0.0.1:{free_port()}", "--wait-port", "0.2"]
+    command = [*ZKFLEET, "run", "/lb/providers", *options, "--", "sleep", "30"]
+    done = subprocess.run(command, timeout=20, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "nothing listens" in done.stderr

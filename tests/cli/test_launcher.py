@@ -1,0 +1,51 @@
+import pytest
+
+from zkfleet.cli.launcher import Deregister, Exit, Launcher, Pass, Phase, Register
+
+
+def test_a_server_is_registered_when_its_port_answers():
+    launcher = Launcher()
+    assert launcher.port_answers() == [Register()]
+    assert launcher.phase is Phase.SERVING
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_it_is_deregistered_before_it_is_told_to_stop(name):
+    launcher = Launcher()
+    launcher.port_answers()
+    assert launcher.signalled(name) == [Deregister(), Pass(name)]
+    assert launcher.signalled(name) == [Pass(name)]
+    assert launcher.child_ended(0) == [Exit(0)]
+
+
+def test_other_signals_are_passed_on_and_change_nothing():
+    launcher = Launcher()
+    launcher.port_answers()
+    assert launcher.signalled("SIGHUP") == [Pass("SIGHUP")]
+    assert launcher.phase is Phase.SERVING
+
+
+@pytest.mark.parametrize(("code", "shown"), [(0, 0), (3, 3), (-9, 137), (-15, 143)])
+def test_the_code_is_the_server_s_own(code, shown):
+    launcher = Launcher()
+    launcher.port_answers()
+    assert launcher.child_ended(code) == [Deregister(), Exit(shown)]
+
+
+def test_a_server_that_ends_before_it_serves_is_never_registered():
+    launcher = Launcher()
+    assert launcher.child_ended(1) == [Exit(1)]
+    assert launcher.port_answers() == []
+
+
+def test_a_port_that_stays_silent_ends_the_server_as_a_failure():
+    launcher = Launcher()
+    assert launcher.port_is_silent() == [Pass("SIGTERM")]
+    assert launcher.port_answers() == []
+    assert launcher.child_ended(0) == [Exit(1)]
+
+
+def test_a_stop_while_it_starts_is_not_followed_by_a_registration():
+    launcher = Launcher()
+    assert launcher.signalled("SIGTERM") == [Pass("SIGTERM")]
+    assert launcher.port_answers() == []
