@@ -8,7 +8,7 @@ commands and is loaded when one of them is asked for, so `--help` is quick.
     trees             tree import, export, plan, apply, validate, graph
     nodes             show, addresses, get, set, ln, rm, doctor
     run, launcher     run a server and keep it registered: the shell, the decisions
-    demo              a fleet to look at
+    demo, programs    a fleet to look at
 """
 
 from importlib import import_module

@@ -39,6 +39,8 @@ class Following(Generic[T]):
             kind; then events of children are told apart by their names.
     """
 
+    urgent = False
+
     def __init__(
         self,
         hub: Hub,
@@ -63,7 +65,7 @@ class Following(Generic[T]):
     def on_connected(self) -> None:
         """Read everything again."""
         self._agenda.connected()
-        self.hub.spread(self, self._go_on)
+        self._go_on()
 
     def on_suspended(self) -> None:
         """Keep what we know and say that it is stale."""

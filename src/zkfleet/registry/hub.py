@@ -51,7 +51,13 @@ ASSUMED_EXPIRED = 4 / 3
 
 
 class Member(Protocol):
-    """What lives in the hub; all of it is called on the hub's thread."""
+    """What lives in the hub; all of it is called on the hub's thread.
+
+    Attributes:
+        urgent: whether it must come back first when the link does.
+    """
+
+    urgent: bool
 
     def on_connected(self) -> None:
         """A connection is up; the session may be another one than before."""
@@ -156,7 +162,10 @@ class Hub:
         self._waiting.clear()
         self._under_way = 0
         for member in list(self.members):
-            member.on_connected()
+            if member.urgent:
+                member.on_connected()
+            else:
+                self._spread(member.on_connected)
 
     def _suspended(self, _session_id: int) -> None:
         if not self.connected:
@@ -238,13 +247,17 @@ class Hub:
         self._waiting.append((member, lambda: self._advance(member, reading, None, self.epoch, then)))
         self._begin_readings()
 
-    def spread(self, member: Member, begin: Callable[[], None]) -> None:
-        """Call `begin` soon, or a little later when there are many members."""
+    def _spread(self, begin: Callable[[], None]) -> None:
+        """Call `begin` at once, or a little later when there are many members, if still connected."""
         if len(self.members) < SPREAD_FROM:
             begin()
         else:
             widest = min(len(self.members) * SPREAD_PER_MEMBER, LONGEST_SPREAD)
-            self.later(random.uniform(0, widest), begin)
+            self.later(random.uniform(0, widest), self._in_epoch, self.epoch, begin)
+
+    def _in_epoch(self, epoch: int, begin: Callable[[], None]) -> None:
+        if self.connected and epoch == self.epoch:
+            begin()
 
     def _begin_readings(self) -> None:
         while self._waiting and self._under_way < READINGS_AT_ONCE:
@@ -315,7 +328,7 @@ class Hub:
         if self.connected:
             self._placed.clear()
             for member in list(self.members):
-                self.spread(member, member.on_audit)
+                self._spread(member.on_audit)
 
 
 def _log_refusal(_value: object, error: Exception | None, _zxid: int) -> None:

@@ -99,6 +99,8 @@ def encoded(path: str, properties: Mapping[str, Any]) -> bytes:
 class Registrant:
     """One endpoint of a registration, in the hub."""
 
+    urgent = True
+
     def __init__(self, hub: Hub, path: str, name: str, *, data: bytes, acl: list[ACL], policy: Policy) -> None:
         self.hub, self.name = hub, name
         self.claim = Claim(path, data, policy, self._describe)

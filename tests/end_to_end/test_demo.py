@@ -1,0 +1,62 @@
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from tests.conftest import wait_for
+
+DEMO = [sys.executable, "-c", "from zkfleet.cli import main; main()", "demo"]
+pytestmark = pytest.mark.slow
+
+
+def family(mark):
+    """The processes that were started with our mark in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("DEMO_MARK") == mark and process.pid != os.getpid():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def environment(tmp_path):
+    return {**os.environ, "DEMO_MARK": str(tmp_path), "TMPDIR": str(tmp_path)}
+
+
+def test_the_story_is_told_once_and_leaves_nothing_behind(environment, tmp_path):
+    done = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the counter is 3" in done.stdout
+    assert family(str(tmp_path)) == []
+    assert [entry.name for entry in tmp_path.iterdir() if "zkfleet" in entry.name or "zookeeper" in entry.name] == []
+
+
+@pytest.mark.parametrize("when", ["Both clients found", "What to try next"])
+def test_an_interrupt_leaves_nothing_behind(environment, tmp_path, when):
+    with subprocess.Popen(
+        [*DEMO, "--seconds", "60"],
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as demo:
+        next(line for line in demo.stdout if when in line)
+        demo.send_signal(signal.SIGINT)
+        demo.stdout.read()
+        assert demo.wait(60) in (0, 130)
+    wait_for(lambda: family(str(tmp_path)) == [])
+    assert [entry.name for entry in tmp_path.iterdir() if "zkfleet" in entry.name or "zookeeper" in entry.name] == []
+
+
+def test_the_demo_runs_on_a_given_ensemble_and_cleans_up(environment, hosts, kazoo):
+    done = subprocess.run(
+        [*DEMO, "--once", "-z", hosts], env=environment, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert kazoo.get_children("/") == []
