@@ -1,0 +1,67 @@
+"""Members that are killed, paused and restarted, on an ensemble of three."""
+
+import threading
+
+import pytest
+
+import zkfleet
+from tests.conftest import wait_for
+from zkfleet import Status
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+SERVERS = [f"h:{port}" for port in range(1, 6)]
+
+
+@pytest.fixture
+def fleet(ensemble):
+    """Two registries, one that provides and one that looks, and what its callbacks saw."""
+    with (
+        zkfleet.connect(ensemble.hosts, session_timeout=5, timeout=30) as provider,
+        zkfleet.connect(ensemble.hosts, session_timeout=5, timeout=30) as reader,
+    ):
+        provider.import_tree("/svc\n  threads = 1\n  /providers\n")
+        registrations = [provider.register("/svc/providers", server) for server in SERVERS]
+        view, seen = reader.providers("/svc/providers"), []
+        view.wait_until(lambda v: list(v) == SERVERS)
+        view(lambda v: seen.append(list(v)))
+        yield provider, reader, registrations, view, seen
+
+
+def check_all_is_well(fleet, ensemble, timeout=7.0):
+    """Every registration is there once, and every view equals a fresh read."""
+    provider, reader, registrations, view, seen = fleet
+    wait_for(lambda: all(r.status is Status.REGISTERED for r in registrations), timeout=timeout + 10)
+    view.wait_until(lambda v: list(v) == SERVERS and v.stale_since is None, timeout + 10)
+    with zkfleet.connect(ensemble.hosts, timeout=30) as fresh:
+        now = fresh.providers("/svc/providers")
+        assert list(now) == SERVERS
+        assert dict(now) == dict(view)
+    assert all(set(state) <= set(SERVERS) for state in seen)
+
+
+def test_the_leader_is_killed(fleet, ensemble):
+    leader = ensemble.leader()
+    leader.kill()
+    check_all_is_well(fleet, ensemble)
+    leader.start()
+    check_all_is_well(fleet, ensemble)
+
+
+def test_a_member_is_paused_for_20_seconds(fleet, ensemble):
+    member = ensemble.leader()
+    member.pause()
+    threading.Event().wait(20)
+    check_all_is_well(fleet, ensemble)
+    member.resume()
+    check_all_is_well(fleet, ensemble)
+
+
+def test_all_members_are_killed_and_restarted(fleet, ensemble):
+    _, _, registrations, view, _ = fleet
+    for member in ensemble.members:
+        member.kill()
+    wait_for(lambda: view.stale_since, what="the view to be stale")
+    assert list(view) == SERVERS
+    assert all(r.status is Status.SUSPENDED for r in registrations)
+    ensemble.start()
+    check_all_is_well(fleet, ensemble)
