@@ -29,7 +29,7 @@ def fleet(ensemble):
 
 def check_all_is_well(fleet, ensemble, timeout=7.0):
     """Every registration is there once, and every view equals a fresh read."""
-    provider, reader, registrations, view, seen = fleet
+    _, _, registrations, view, seen = fleet
     wait_for(lambda: all(r.status is Status.REGISTERED for r in registrations), timeout=timeout + 10)
     view.wait_until(lambda v: list(v) == SERVERS and v.stale_since is None, timeout + 10)
     with zkfleet.connect(ensemble.hosts, timeout=30) as fresh:

@@ -1,0 +1,96 @@
+"""Who may import whom.  A new arrow is a decision."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "zkfleet"
+MODULES = {
+    ".".join(("zkfleet", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): file
+    for file in sorted(SOURCE.rglob("*.py"))
+}
+ROOMS = {
+    "errors": set(),
+    "paths": {"errors"},
+    "endpoints": {"errors"},
+    "tree": {"errors", "paths"},
+    "registry": {"errors", "paths", "endpoints", "tree"},
+    "testing": {"errors", "paths", "endpoints", "registry"},
+    "cli": {"errors", "paths", "endpoints", "tree", "registry", "testing", ""},
+    "": {"errors", "registry"},
+}
+HOMES = {
+    "kazoo": {"registry", "testing"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "psutil": {"endpoints", "registry"},
+    "ZEO": {"cli"},
+    "ZODB": {"cli"},
+    "transaction": {"errors", "cli"},
+}
+
+
+def room(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(file, at_import=False):
+    """The modules that a file imports; `at_import` leaves out those inside functions and for types alone."""
+    tree = ast.parse(file.read_text())
+    skipped = set()
+    for node in ast.walk(tree):
+        types_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if at_import and (types_only or isinstance(node, ast.FunctionDef)):
+            skipped |= {id(below) for below in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_rooms_import_only_what_they_may(module):
+    allowed = ROOMS[room(module)] | {room(module)}
+    for name in imports(MODULES[module]):
+        if name.split(".")[0] == "zkfleet":
+            assert room(name) in allowed, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_have_one_home(module):
+    for name in imports(MODULES[module]):
+        homes = HOMES.get(name.split(".")[0])
+        assert homes is None or room(module) in homes, f"{module} imports {name}"
+
+
+def test_there_are_no_rings():
+    arrows = {
+        module: {name for name in imports(file, at_import=True) if name in MODULES and name != module}
+        for module, file in MODULES.items()
+    }
+    done = set()
+    while True:
+        free = {module for module, needed in arrows.items() if module not in done and needed <= done}
+        if not free:
+            break
+        done |= free
+    ring = {module: sorted(arrows[module] - done) for module in arrows if module not in done}
+    # A package's front door imports its modules, and they may import siblings by it.
+    assert ring == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_explain_themselves_and_stay_small(module):
+    text = MODULES[module].read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a module opens by explaining its room"
+    assert len(text.splitlines()) <= 500
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, node.name
