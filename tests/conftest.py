@@ -27,10 +27,9 @@ def hosts(zookeeper):
     client = KazooClient(zookeeper.hosts)
     client.start()
     client.create(chroot)
-    yield zookeeper.hosts + chroot
-    client.delete(chroot, recursive=True)
     client.stop()
     client.close()
+    return zookeeper.hosts + chroot
 
 
 @pytest.fixture

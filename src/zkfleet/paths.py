@@ -28,7 +28,7 @@ def name_fault(name: str) -> str | None:
             character < "\x20"
             or "\x7f" <= character <= "\x9f"
             or "\ud800" <= character <= "\uf8ff"
-            or "\ufff0" <= character <= "\uffff"
+            or character >= "\ufff0"  # Java sees those beyond as two that it refuses
         ):
             return f"the character {character!r}, which ZooKeeper refuses,"
     return None
