@@ -175,6 +175,11 @@ class Following(Generic[T]):
         else:
             self.hub.post(self.call_subscribers)
 
+    def unsubscribe(self, subscriber: "Subscriber[T]") -> None:
+        """Drop a subscriber, if it is still there."""
+        if subscriber in self._subscribers:
+            self._subscribers.remove(subscriber)
+
     def move_to(self, hub: Hub) -> None:
         """Live on in a forked child, on a hub of its own; nothing of the parent's threads is kept."""
         self.hub, self._agenda = hub, Agenda()

@@ -81,13 +81,27 @@ class View(Generic[T]):
         Called inside another callback, it calls the function before it returns;
         elsewhere it waits for the callbacks' thread, at most the registry's timeout.
         """
-        self._check_open()
         inside = self._registry.in_callback()
-        subscriber: Subscriber[T] = Subscriber(callback, self)
-        self._following.subscribe(subscriber, here=inside)
+        subscriber = self.subscribe(callback, here=inside)
         if not inside:
             subscriber.called.wait(self._registry.timeout)
         return self
+
+    def subscribe(self, callback: Callable[[Self], object], *, here: bool = False) -> Subscriber[T]:
+        """Subscribe a function without waiting for its first call; `unsubscribe` takes what is returned."""
+        self._check_open()
+        subscriber: Subscriber[T] = Subscriber(callback, self)
+        self._following.subscribe(subscriber, here=here)
+        return subscriber
+
+    def unsubscribe(self, subscriber: Subscriber[T]) -> None:
+        """Call a subscriber no more."""
+        self._following.unsubscribe(subscriber)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the view was closed."""
+        return self._following.closed
 
     def wait_until(self, predicate: Callable[[Self], object], timeout: float | None = None) -> Self:
         """Wait until `predicate(view)` is true.
