@@ -62,6 +62,6 @@ def test_all_members_are_killed_and_restarted(fleet, ensemble):
         member.kill()
     wait_for(lambda: view.stale_since, what="the view to be stale")
     assert list(view) == SERVERS
-    assert all(r.status is Status.SUSPENDED for r in registrations)
+    wait_for(lambda: all(r.status is Status.SUSPENDED for r in registrations), what="the suspension")
     ensemble.start()
     check_all_is_well(fleet, ensemble)

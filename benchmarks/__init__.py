@@ -1,0 +1,1 @@
+"""How fast is it, compared with its peers in the same run?  `python -m benchmarks` prints the tables."""
