@@ -111,7 +111,7 @@ class Session:
 
     def _check_server(self) -> None:
         try:
-            version = server_version(self.client.command(b"srvr"))
+            version = server_version(wire.four_letters(self.client, b"srvr", self.timeout))
         except (OSError, kazoo_errors.KazooException) as exc:
             logger.warning("zookeeper_version_unknown hosts=%s reason=%r", self.hosts, exc)
             version = None

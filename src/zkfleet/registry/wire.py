@@ -216,6 +216,33 @@ def send(client: KazooClient, request: Any, then: Callable[[Any, Exception | Non
     client._call(request, Outcome(client, then))
 
 
+def four_letters(client: KazooClient, command: bytes, timeout: float) -> str:
+    """Return the connected member's answer to one of its four-letter commands.
+
+    kazoo's own `command` gives TLS a port for a host name.  The certificate is
+    checked here as it is there, but not for the name: this is the member that
+    the session, whose check included it, is connected to.
+    """
+    socket = client._connection._socket
+    if socket is None:
+        raise ConnectionError("the link broke before the version was known")
+    address = socket.getpeername()[:2]
+    connection = client.handler.create_connection(
+        address,
+        hostname=address[0],
+        timeout=timeout,
+        use_ssl=client.use_ssl,
+        ca=client.ca,
+        certfile=client.certfile,
+        keyfile=client.keyfile,
+        keyfile_password=client.keyfile_password,
+        verify_certs=client.verify_certs,
+    )
+    with connection:
+        connection.sendall(command)
+        return b"".join(iter(lambda: connection.recv(8192), b"")).decode(errors="replace")
+
+
 def forget_session(client: KazooClient) -> None:
     """Make the next connection ask for a new session, as a client that has seen nothing.
 
