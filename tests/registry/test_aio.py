@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from tests.conftest import wait_for
-from zkfleet.errors import ConnectFailed, NodeNotFound, WaitTimedOut
+from zkfleet.errors import Closed, ConnectFailed, NodeNotFound, WaitTimedOut
 from zkfleet.registry import aio
 from zkfleet.testing.zookeeper import free_port
 
@@ -114,6 +114,109 @@ def test_a_wait_ends_with_its_deadline(hosts):
             await view.wait_until(lambda children: children, 0.05)
 
     run(hosts, story)
+
+
+def test_a_view_is_iterated_or_entered_without_being_awaited_first(hosts):
+    async def story(registry):
+        async for snapshot in registry.children("/svc"):
+            assert snapshot.content == ("providers",)
+            break
+        async with registry.providers("/svc/providers") as view:
+            assert view.snapshot.content == {}
+        while registry.statistics().views:
+            await asyncio.sleep(0.01)
+
+    run(hosts, story)
+
+
+def test_properties_are_written_and_explained(hosts):
+    async def story(registry):
+        async with registry.properties("/svc") as properties:
+            await properties.update(threads=4)
+            assert dict(properties.view) == {"threads": 4}
+            assert (await properties.explain("threads")).chain == (("/svc", "threads"),)
+            await properties.set(size=1)
+            assert dict(properties.view) == {"size": 1}
+
+    run(hosts, story)
+
+
+def test_closing_the_registry_ends_all_iterations(hosts):
+    async def story(registry):
+        consumer = asyncio.create_task(collect(await registry.children("/svc")))
+        await asyncio.sleep(0)
+        await registry.close()
+        assert len(await asyncio.wait_for(consumer, 5)) <= 1
+
+    run(hosts, story)
+
+
+def test_a_closed_registry_says_so_and_is_closed_again_without_complaint(hosts):
+    async def story(registry):
+        await registry.close()
+        with pytest.raises(Closed):
+            await registry.exists("/svc")
+        with pytest.raises(Closed):
+            await registry.children("/svc")
+
+    run(hosts, story)
+
+
+def test_many_who_wait_hold_up_nobody_and_leave_nothing_when_cancelled(hosts):
+    async def story(registry):
+        view = await registry.children("/svc/providers")
+        before = threading.active_count()
+        waiting = [asyncio.create_task(view.wait_until(lambda children: children, 60)) for _ in range(50)]
+        while len(view.view._following._subscribers) < 50:
+            await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(registry.exists("/svc"), 5)
+        assert threading.active_count() <= before + 1
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert view.view._following._subscribers == []
+
+    run(hosts, story)
+
+
+def test_a_wait_for_a_view_ends_when_the_view_is_closed(hosts):
+    async def story(registry):
+        view = await registry.children("/svc/providers")
+        waiting = asyncio.create_task(view.wait_until(lambda children: children, 60))
+        await asyncio.sleep(0)
+        await view.close()
+        with pytest.raises(Closed):
+            await asyncio.wait_for(waiting, 5)
+
+    run(hosts, story)
+
+
+def test_a_wait_for_a_registration_says_why_it_is_not_there(hosts, kazoo):
+    async def story(registry):
+        kazoo.create("/svc/providers/10.0.0.1:80", b'{"pid": 7, "host": "elsewhere"}', ephemeral=True)
+        registration = await registry.register("/svc/providers", "10.0.0.1:80")
+        with pytest.raises(WaitTimedOut, match="pid 7 on elsewhere"):
+            await registration.wait_until_registered(0.05)
+        kazoo.delete("/svc/providers/10.0.0.1:80")
+        await registration.wait_until_registered(5)
+
+    run(hosts, story)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_cancelled_connect_is_undone(own_zookeeper):
+    async def main():
+        own_zookeeper.pause()
+        task = asyncio.create_task(aio.connect(own_zookeeper.hosts))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    before = set(threading.enumerate())
+    asyncio.run(main())
+    own_zookeeper.resume()
+    wait_for(lambda: not set(threading.enumerate()) - before)
 
 
 @pytest.mark.slow
