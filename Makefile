@@ -26,7 +26,7 @@ lint: $(READY) ## formatting, lint, types
 	$(BIN)/mypy
 
 bench: $(READY) zookeeper ## the tables of docs/performance.md, measured here
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 docs: $(READY) ## the documentation, as a web site in site/
 	$(BIN)/mkdocs build --strict --quiet
