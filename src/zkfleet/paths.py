@@ -5,9 +5,13 @@ nothing is looked up.  A path is absolute, `/` alone or without a slash at its
 end; names hold no slash, no control character and are not `.` or `..`.
 """
 
+import re
 from collections.abc import Iterator
 
 from zkfleet.errors import BadPath
+
+# Java sees characters beyond U+FFFF as two that it refuses.
+_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f/\ud800-\uf8ff\ufff0-\U0010ffff]")
 
 
 def name_fault(name: str) -> str | None:
@@ -19,19 +23,14 @@ def name_fault(name: str) -> str | None:
         return "an empty name"
     if name in (".", ".."):
         return f"{name!r} as a name"
-    for character in name:
-        if character == "/":
-            return "a slash in a name"
-        if character == "\0":
-            return "a NUL character"
-        if (
-            character < "\x20"
-            or "\x7f" <= character <= "\x9f"
-            or "\ud800" <= character <= "\uf8ff"
-            or character >= "\ufff0"  # Java sees those beyond as two that it refuses
-        ):
-            return f"the character {character!r}, which ZooKeeper refuses,"
-    return None
+    found = _REFUSED.search(name)
+    if found is None:
+        return None
+    if found[0] == "/":
+        return "a slash in a name"
+    if found[0] == "\0":
+        return "a NUL character"
+    return f"the character {found[0]!r}, which ZooKeeper refuses,"
 
 
 def check(path: str) -> str:

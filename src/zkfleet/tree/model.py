@@ -22,6 +22,8 @@ from zkfleet.errors import BadProperties
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 NODE_LINK, PROPERTY_LINK = " ->", " =>"
 TEXT, BYTES = "string_value", "bytes_value"
+_compact = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode
+_SCALARS = frozenset({str, int, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +93,27 @@ def encode(properties: Mapping[str, Any]) -> bytes:
     """
     if not properties:
         return b""
+    # Only what JSON may not hold costs a closer look.
+    if any(type(name) is not str or type(value) not in _SCALARS for name, value in properties.items()):
+        _check(properties)
+    try:
+        return _data(properties)
+    except UnicodeEncodeError:
+        _check(properties)
+        raise
+
+
+def _data(properties: Mapping[str, Any]) -> bytes:
+    if len(properties) == 1:
+        if TEXT in properties and isinstance(properties[TEXT], str):
+            return _bare(properties[TEXT])
+        if BYTES in properties:
+            return _raw(properties[BYTES])
+    return _compact(dict(properties)).encode()
+
+
+def _check(properties: Mapping[str, Any]) -> None:
+    """Raise `BadProperties` for the first property that JSON cannot hold."""
     for name, value in properties.items():
         why = fault(name) if isinstance(name, str) else f"the name {name!r}"
         if why or (why := fault(value)):
@@ -98,26 +121,20 @@ def encode(properties: Mapping[str, Any]) -> bytes:
                 f"property {name!r}: JSON cannot hold {why}",
                 hint="use None, True, False, numbers, text, lists and dictionaries with text keys",
             )
-    if len(properties) == 1:
-        if TEXT in properties and isinstance(properties[TEXT], str):
-            return _bare(properties[TEXT])
-        if BYTES in properties:
-            return _raw(properties[BYTES])
-    return json.dumps(dict(properties), separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
 
 
 def _bare(text: str) -> bytes:
     data = text.encode()
     # Text that would be read back as something else is stored as JSON.
     if decode(data) != {TEXT: text}:
-        return json.dumps({TEXT: text}, separators=(",", ":"), ensure_ascii=False).encode()
+        return _compact({TEXT: text}).encode()
     return data
 
 
 def _raw(literal: object) -> bytes:
     data = bytes_of(literal)
     if data is None or decode(data) != {BYTES: literal}:
-        return json.dumps({BYTES: literal}, separators=(",", ":"), ensure_ascii=False).encode()
+        return _compact({BYTES: literal}).encode()
     return data
 
 

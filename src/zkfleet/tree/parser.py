@@ -10,7 +10,7 @@ All problems are found in one pass: a line that is wrong is noted and left out.
 
 import ast
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from zkfleet import paths
@@ -35,8 +35,7 @@ class _Open:
     node: Node
     item_indent: int | None = None
     after_property: bool = False
-    links: set[str] = field(default_factory=set)
-    plain: set[str] = field(default_factory=set)
+    links: frozenset[str] = frozenset()
 
 
 class _Wrong(Exception):
@@ -134,7 +133,6 @@ class _Parser:
         holder.node.children[name] = node  # type: ignore[index]
         if match["type"] is not None:
             self._open[-1].node.properties["type"] = match["type"]  # type: ignore[index]
-            self._open[-1].plain.add("type")
         elif content.endswith(":"):
             raise _Wrong(indent + len(content), "a colon without a type", "write /name : type, or leave the colon out")
 
@@ -146,11 +144,12 @@ class _Parser:
             raise _Wrong(indent + 1, f"neither a node nor a property: {content}", _ITEM_FORMS)
         if holder.indent < 0:
             raise _Wrong(indent + 1, f"a property above the first node: {content}", "put it below a /node")
-        name = _unquoted(match["name"], indent + 1)
+        name, arrow, rest = match.groups()
+        name = _unquoted(name, indent + 1)
         column = indent + match.start("rest") + 1
-        if not match["rest"]:
-            raise _Wrong(column, f"nothing behind {match['arrow']}", _ITEM_FORMS)
-        key, value = _KINDS[match["arrow"]](name, match["rest"], column)
+        if not rest:
+            raise _Wrong(column, f"nothing behind {arrow}", _ITEM_FORMS)
+        key, value = _KINDS[arrow](name, rest, column)
         self._put(holder, name, key, value, indent + 1)
 
     def _put(self, holder: _Open, name: str, key: str, value: Any, column: int) -> None:
@@ -158,11 +157,9 @@ class _Parser:
         if key in properties:
             raise _Wrong(column, f"the property {key!r} a second time", "take one of them out")
         properties[key] = value  # type: ignore[index]
-        if key == name:
-            holder.plain.add(name)
-        elif key == name + PROPERTY_LINK:
-            holder.links.add(name)
-        if name in holder.links and name in holder.plain:
+        if key == name + PROPERTY_LINK:
+            holder.links |= {name}
+        if name in holder.links and name in properties:
             raise _Wrong(column, f"a property that shadows the link of the same name: {name!r}", "keep one of the two")
 
 

@@ -12,14 +12,14 @@ and what holds one is held instead of deleted.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from zkfleet import paths
 from zkfleet.tree.acl import OPEN, Acl
 from zkfleet.tree.model import Node, decode, encode
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A znode as it was when the plan was made; the numbers are ZooKeeper's stat."""
 
     data: bytes = b""
@@ -225,13 +225,12 @@ def _changes(
 
 def _extra(nodes: Mapping[str, bytes], current: Mapping[str, Seen], path: str) -> dict[str, Seen]:
     """Return what is there and not wanted, below wanted nodes, in order."""
-    tops = {where for where in nodes if paths.split(where)[0] == path}
     depth = path.rstrip("/").count("/") + 1
 
     def named(where: str) -> bool:
-        return "/".join(where.split("/", depth + 1)[: depth + 1]) in tops
+        return "/".join(where.split("/", depth + 1)[: depth + 1]) in nodes
 
-    return {where: current[where] for where in sorted(current) if where not in nodes and named(where)}
+    return {where: current[where] for where in sorted(current.keys() - nodes.keys()) if named(where)}
 
 
 def _only_ephemeral(where: str, current: Mapping[str, Seen]) -> bool:
