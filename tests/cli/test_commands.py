@@ -114,6 +114,36 @@ def test_the_live_tree_is_shown(tree, kazoo):
     assert "/10.0.0.1:80\n      pid = 1\n" in tree("show").stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["show", "/svc"], ["addresses", "/lb/providers"]])
+def test_watching_prints_what_happens_until_it_is_interrupted(tree, hosts, kazoo, command):
+    line = [*ZKFLEET, *command, "--watch", "-z", hosts]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, bufsize=1) as watching:
+        assert watching.stdout.readline() in ("/svc : http\n", "\n")
+        kazoo.create("/svc/providers/10.0.0.1:80", b'{"pid":1}', ephemeral=True)
+        for _ in range(20):
+            if "10.0.0.1:80" in watching.stdout.readline():
+                break
+        else:
+            raise AssertionError("the provider was not shown")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+
+
+def test_answers_can_be_had_as_json(tree):
+    service = {
+        "properties": {"threads": 3, "type": "http"},
+        "children": {"providers": {"properties": {}, "children": {}}},
+    }
+    assert json.loads(tree("show", "/svc", "--format", "json").stdout) == service
+    assert json.loads(tree("tree", "export", "/svc", "--format", "json").stdout)["children"] == {"svc": service}
+    assert json.loads(tree("rm", "-rn", "/svc", "--format", "json").stdout) == {
+        "deleted": ["/svc/providers", "/svc"],
+        "held": {},
+    }
+    assert json.loads(tree("tree", "plan", "-", "--format", "json", text="/svc : http\n").stdout)
+
+
 def test_no_zookeeper_is_an_error_with_a_hint_and_no_traceback():
     done = CliRunner().invoke(main, ["show", "-z", f"127.0.0.1:{free_port()}", "--timeout", "0.3"])
     assert done.exit_code == 1
@@ -139,6 +169,16 @@ def test_shells_can_complete(shell):
     if shell == "bash":
         assert subprocess.run(["bash", "--version"], capture_output=True, check=True)
     assert "_ZKFLEET_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("zkfleet add", "addresses"), ("zkfleet tree im", "import"), ("zkfleet tree graph --as mer", "mermaid")],
+)
+def test_commands_and_options_are_completed(words, offered):
+    environment = {"_ZKFLEET_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = CliRunner().invoke(main, [], prog_name="zkfleet", env=environment)
+    assert f"plain,{offered}\n" in done.output
 
 
 @pytest.mark.slow

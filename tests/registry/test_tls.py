@@ -1,5 +1,6 @@
 """An encrypted link to a real server, with certificates made here."""
 
+import contextlib
 import gc
 import shutil
 import subprocess
@@ -12,13 +13,15 @@ from zkfleet.errors import ConnectFailed
 from zkfleet.testing import ZooKeeperServer
 from zkfleet.testing.zookeeper import free_port
 
-# kazoo leaves the socket of a handshake that failed to the garbage collector.
+# kazoo leaves the socket of a handshake that failed to the garbage collector;
+# what it logs holds the exception, which holds the socket.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.fixture(autouse=True)
-def collected():
+def collected(caplog):
     yield
+    caplog.get_records("call").clear()
     gc.collect()
 
 
@@ -32,22 +35,33 @@ def certificate(folder, name, address):
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory):
-    """A server with an encrypted port, its certificate, and one made out to another host."""
+def folder(tmp_path_factory):
     assert shutil.which("openssl"), "openssl makes the certificates: apt-get install openssl"
-    folder = tmp_path_factory.mktemp("tls")
-    cert, both = certificate(folder, "server", "127.0.0.1")
+    return tmp_path_factory.mktemp("tls")
+
+
+@contextlib.contextmanager
+def serving(folder, name, address, trusted=None):
+    """Run a server whose certificate is made out to an address; clients need the trusted one, if there is one."""
+    cert, both = certificate(folder, name, address)
     port = free_port()
     settings = [
         f"secureClientPort={port}",
         "secureClientPortAddress=127.0.0.1",
         "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
         f"ssl.keyStore.location={both}",
-        f"ssl.trustStore.location={cert}",
-        "ssl.clientAuth=none",
+        f"ssl.trustStore.location={trusted or cert}",
+        f"ssl.clientAuth={'need' if trusted else 'none'}",
     ]
-    with ZooKeeperServer(folder / "server", settings=settings):
-        yield f"127.0.0.1:{port}", str(cert), str(certificate(folder, "other", "127.0.0.2")[0])
+    with ZooKeeperServer(folder / f"{name}-server", settings=settings):
+        yield f"127.0.0.1:{port}", str(cert)
+
+
+@pytest.fixture(scope="module")
+def secure(folder):
+    """A server with an encrypted port, its certificate, and one of somebody else."""
+    with serving(folder, "server", "127.0.0.1") as (hosts, cert):
+        yield hosts, cert, str(certificate(folder, "other", "127.0.0.1")[0])
 
 
 def test_a_server_whose_certificate_is_trusted_is_used(secure):
@@ -59,10 +73,30 @@ def test_a_server_whose_certificate_is_trusted_is_used(secure):
 
 def test_a_server_whose_certificate_is_not_trusted_is_not_used(secure):
     hosts, _, other = secure
-    with pytest.raises(ConnectFailed):
+    with pytest.raises(ConnectFailed, match=r"self.signed certificate"):
         zkfleet.connect(hosts, tls=TLS(ca=other), timeout=2)
 
 
 def test_a_link_that_should_be_encrypted_is_not_opened_in_the_clear(secure):
     with pytest.raises(ConnectFailed):
         zkfleet.connect(secure[0], timeout=2)
+
+
+def test_a_certificate_made_out_to_another_host_is_refused_by_default(folder):
+    with serving(folder, "elsewhere", "127.0.0.2") as (hosts, cert):
+        with pytest.raises(ConnectFailed, match="IP address mismatch"):
+            zkfleet.connect(hosts, tls=TLS(ca=cert), timeout=2)
+        with zkfleet.connect(hosts, tls=TLS(ca=cert, check_hostname=False)) as registry:
+            assert registry.exists("/")
+
+
+def test_a_client_shows_its_certificate_to_a_server_that_wants_one(folder):
+    mine, both = certificate(folder, "client", "127.0.0.1")
+    with serving(folder, "strict", "127.0.0.1", trusted=mine) as (hosts, cert):
+        with pytest.raises(ConnectFailed):
+            zkfleet.connect(hosts, tls=TLS(ca=cert), timeout=2)
+        with zkfleet.connect(hosts, tls=TLS(ca=cert, certificate=str(both))) as registry:
+            assert registry.exists("/")
+        key = str(folder / "client.key.pem")
+        with zkfleet.connect(hosts, tls=TLS(ca=cert, certificate=str(mine), key=key)) as registry:
+            assert registry.exists("/")

@@ -254,6 +254,25 @@ def test_a_plain_path_costs_one_watch_and_a_link_those_it_rests_on(tree):
     assert (len(plain), len(linked)) == (0, 0)
 
 
+def test_a_whole_tree_is_followed_with_one_watch(tree, kazoo):
+    view, texts = tree.tree("/lb/providers"), []
+    view(lambda v: texts.append(v.text))
+    watches = tree.statistics().watches
+    kazoo.create("/svc/providers/h:1", b'{"pid":1}', ephemeral=True)
+    kazoo.create("/svc/providers/h:1x", b"")
+    kazoo.create("/svc/providers/h:1x/deep", b"")
+    view.wait_until(lambda v: len(v) == 4)
+    kazoo.set("/svc/providers/h:1x/deep", b'{"x":1}')
+    view.wait_until(lambda v: v["/svc/providers/h:1x/deep"] == {"x": 1})
+    assert view.root.children["h:1"].properties == {"pid": 1}
+    wait_for(lambda: texts[-1] == "/providers\n  /h:1\n    pid = 1\n  /h:1x\n    /deep\n      x = 1\n")
+    assert texts[0] == "/providers\n"
+    assert tree.statistics().watches == watches
+    kazoo.delete("/svc", recursive=True)
+    view.wait_until(lambda v: v.problem)
+    assert (len(view), view.text) == (0, "")
+
+
 def test_many_views_add_no_threads(tree):
     tree.children("/svc/providers")(lambda v: None)
     before = threading.active_count()

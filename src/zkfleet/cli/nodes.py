@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,16 +11,11 @@ from zkfleet.cli.output import emit
 from zkfleet.errors import BadProperties, NodeNotEmpty, WaitTimedOut
 from zkfleet.tree import parse_assignment
 
-REFRESH = 1.0
 
-
-def _until_interrupted(show: Callable[[], None], pause: float) -> None:
-    """Call `show` again and again, until Ctrl-C."""
-    never = threading.Event()
+def _until_interrupted() -> None:
+    """Wait until Ctrl-C, while callbacks show what happens."""
     try:
-        while True:
-            show()
-            never.wait(pause)
+        threading.Event().wait()
     except KeyboardInterrupt:
         click.echo("", err=True)
 
@@ -29,25 +23,27 @@ def _until_interrupted(show: Callable[[], None], pause: float) -> None:
 @click.command("show")
 @click.argument("path", default="/")
 @click.option("-w", "--watch", is_flag=True, help="Show it again whenever it changed.")
+@with_format
 @with_ensemble
 @with_errors
-def show_command(ensemble: Ensemble, path: str, watch: bool) -> None:
+def show_command(ensemble: Ensemble, path: str, watch: bool, form: str) -> None:
     """Show the tree at and below PATH with its live providers."""
+
+    def show(tree: Any) -> None:
+        if tree.problem is not None:
+            click.echo(f"{path} is gone: {tree.problem}", err=True)
+            return
+        emit(form, tree.text, tree.root.as_dict())
+        if watch and form == "human":
+            click.echo()
+
     with ensemble.connect() as registry:
-        shown = [""]
-
-        def show() -> None:
-            text = registry.export_tree(path, ephemeral=True)
-            if text != shown[0]:
-                if shown[0]:
-                    click.echo()
-                click.echo(text, nl=False)
-            shown[0] = text
-
+        tree = registry.tree(path)
         if watch:
-            _until_interrupted(show, REFRESH)
+            tree(show)
+            _until_interrupted()
         else:
-            show()
+            show(tree)
 
 
 @click.command("addresses")
@@ -78,7 +74,7 @@ def addresses_command(ensemble: Ensemble, path: str, watch: bool, wait_for: floa
 
         if watch:
             view(show)
-            _until_interrupted(lambda: None, REFRESH)
+            _until_interrupted()
         else:
             show()
 
@@ -132,17 +128,18 @@ def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
 @click.option("-r", "--recursive", is_flag=True, help="Delete what is below, too.")
 @click.option("-f", "--force", is_flag=True, help="Delete ephemeral nodes, too.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be deleted.")
+@with_format
 @with_ensemble
 @with_errors
-def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_run: bool) -> None:
+def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_run: bool, form: str) -> None:
     """Delete the node at PATH, which is taken as it is: links are not followed."""
     with ensemble.connect() as registry:
         wanted = registry.delete_recursive(path, dry_run=True, force=force)
         if len(wanted.deleted) + len(wanted.held) > 1 and not recursive:
             raise NodeNotEmpty(f"{path} has nodes below it", hint="-r deletes them too; -r -n shows which they are")
         done = wanted if dry_run else registry.delete_recursive(path, force=force)
-    for deleted in done.deleted:
-        click.echo(f"- {deleted}")
+    text = "".join(f"- {deleted}\n" for deleted in done.deleted)
+    emit(form, text, {"deleted": done.deleted, "held": dict(done.held)})
     for kept, reason in done.held:
         click.echo(f"! {kept} is kept: {reason}", err=True)
     if done.held:

@@ -30,6 +30,7 @@ class Ensemble:
     timeout: float
     keep_trying: bool
     auth: tuple[str, ...]
+    sasl: str | None
     ca: str | None
     certificate: str | None
     key: str | None
@@ -39,7 +40,7 @@ class Ensemble:
         from zkfleet.registry import TLS, connect
 
         tls = TLS(self.ca, self.certificate, self.key) if self.ca or self.certificate or self.key else None
-        auth = [("digest", pair) for pair in self.auth]
+        auth = [("digest", pair) for pair in self.auth] + ([("sasl", self.sasl)] if self.sasl else [])
         return connect(self.hosts, timeout=self.timeout, wait=self.keep_trying, auth=auth, tls=tls)
 
 
@@ -48,6 +49,7 @@ _ENSEMBLE = (
     click.option("--timeout", type=click.FloatRange(min=0.1), default=15.0, show_default=True, help="Seconds to wait."),
     click.option("--keep-trying", is_flag=True, help="Until ZooKeeper answers."),
     click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Digest credentials; may be repeated."),
+    click.option("--sasl", metavar="USER:PASSWORD", help="SASL DIGEST-MD5 credentials."),
     click.option("--tls-ca", metavar="FILE", help="Encrypt; trust these certificates."),
     click.option("--tls-certificate", metavar="FILE", help="Encrypt; show this certificate."),
     click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate."),
@@ -59,7 +61,7 @@ def with_ensemble(function: Command) -> Command:
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
-        names = ("zookeeper", "timeout", "keep_trying", "auth", "tls_ca", "tls_certificate", "tls_key")
+        names = ("zookeeper", "timeout", "keep_trying", "auth", "sasl", "tls_ca", "tls_certificate", "tls_key")
         return function(Ensemble(*(kwargs.pop(name) for name in names)), *args, **kwargs)
 
     for option in reversed(_ENSEMBLE):

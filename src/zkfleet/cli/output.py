@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from zkfleet.registry.applying import Progress
+    from zkfleet.registry.reads import Progress
 
 _COLOURS = {"+": "green", "-": "red", "~": "yellow", "!": "magenta"}
 PROGRESS_AFTER = 1.0

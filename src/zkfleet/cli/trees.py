@@ -1,5 +1,6 @@
 """zkfleet tree: import, export, plan, apply, validate and graph."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -56,14 +57,19 @@ def import_command(
 @click.option("-e", "--ephemeral", is_flag=True, help="Include ephemeral nodes.")
 @click.option("--name", help="For the top node, instead of its own.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to this file.")
+@with_format
 @with_ensemble
 @with_errors
-def export_command(ensemble: Ensemble, path: str, ephemeral: bool, name: str | None, output: str | None) -> None:
-    """Print the nodes at and below PATH as text."""
-    with ensemble.connect() as registry:
-        text = registry.export_tree(path, ephemeral=ephemeral, name=name)
+def export_command(
+    ensemble: Ensemble, path: str, ephemeral: bool, name: str | None, output: str | None, form: str
+) -> None:
+    """Print the nodes at and below PATH as text, or as JSON."""
+    with ensemble.connect() as registry, progress("exporting") as show:
+        text = registry.export_tree(path, ephemeral=ephemeral, name=name, progress=show)
+    if form == "json":
+        text = json.dumps(parse(text).as_dict(), indent=2) + "\n"
     if output:
-        Path(output).write_text(text)
+        Path(output).write_text(text, encoding="utf-8")
     else:
         click.echo(text, nl=False)
 
@@ -94,7 +100,7 @@ def plan_command(
         plan = registry.plan_tree(text, path, trim=trim, acl=acl, source=source)
     emit_plan(form, str(plan), plan.to_json())
     if save:
-        Path(save).write_text(plan.to_json())
+        Path(save).write_text(plan.to_json(), encoding="utf-8")
     if check and plan.changes:
         raise SystemExit(CHANGES_WAIT)
 
@@ -102,15 +108,16 @@ def plan_command(
 @tree_command.command("apply")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--inverse", is_flag=True, help="Undo it, if nothing changed since.")
+@with_format
 @with_ensemble
 @with_errors
-def apply_command(ensemble: Ensemble, file: str, inverse: bool) -> None:
+def apply_command(ensemble: Ensemble, file: str, inverse: bool, form: str) -> None:
     """Carry out a plan that `tree plan --save` kept."""
     plan = Plan.from_json(_read(file)[0])
     plan = plan.inverse() if inverse else plan
     with ensemble.connect() as registry, progress("applying") as show:
         registry.apply_plan(plan, progress=show)
-    emit_plan("human", str(plan), "")
+    emit_plan(form, str(plan), plan.to_json())
 
 
 @tree_command.command("validate")

@@ -19,7 +19,7 @@ from zkfleet.registry.hosts import TLS
 from zkfleet.registry.readings import InvalidProvider, Origin, Snapshot
 from zkfleet.registry.registrar import Registering, Registration, registering
 from zkfleet.registry.registry import Registry, Statistics
-from zkfleet.registry.views import Children, Properties, ProvidersView
+from zkfleet.registry.views import Children, Properties, ProvidersView, Tree
 
 __all__ = [
     "TLS",
@@ -34,6 +34,7 @@ __all__ = [
     "Snapshot",
     "Statistics",
     "Status",
+    "Tree",
     "connect",
     "registering",
 ]

@@ -26,7 +26,7 @@ from zkfleet.registry.connecting import connect as connect_blocking
 from zkfleet.registry.readings import Origin, Snapshot
 from zkfleet.registry.registrar import Registration
 from zkfleet.registry.registry import Registry, Statistics
-from zkfleet.registry.views import Children, Properties, ProvidersView, View
+from zkfleet.registry.views import Children, Properties, ProvidersView, Tree, View
 
 if TYPE_CHECKING:
     from zkfleet.registry.doctor import Finding
@@ -294,6 +294,10 @@ class AsyncRegistry:
     def properties(self, path: str) -> Opening[AsyncProperties]:
         """Follow a node's properties."""
         return Opening(lambda: self._follow(AsyncProperties, self.registry.properties, path).__await__())
+
+    def tree(self, path: str = "/") -> Opening[AsyncView[Tree]]:
+        """Follow a node and everything below it."""
+        return Opening(lambda: self._follow(AsyncView[Tree], self.registry.tree, path).__await__())
 
     async def _follow(self, face: Callable[[V, _Pool, float], A], opened: Callable[[str], V], path: str) -> A:
         view = face(await self._pool.open(View.close, partial(opened, path)), self._pool, self.registry.timeout)

@@ -7,7 +7,7 @@ included: versions begin at 0 again when a node is deleted and made anew.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kazoo import exceptions as kazoo_errors
@@ -15,7 +15,7 @@ from kazoo.protocol import serialization as requests
 
 from zkfleet.errors import AccessDenied, BadAcl, OutcomeUnknown, StalePlan, TooLarge, ZkfleetError
 from zkfleet.registry import acls
-from zkfleet.registry.reads import Batch, GetData, Reading, Reply, Unreadable, Znode
+from zkfleet.registry.reads import Batch, GetData, Progress, Reading, Reply, Unreadable, Znode
 from zkfleet.registry.session import BadVersion, Deadline, Session
 from zkfleet.registry.wire import SAFE_PACKET, rooted
 from zkfleet.tree import Plan
@@ -23,7 +23,6 @@ from zkfleet.tree.plan import ANY_CZXID, Create, Delete, Hold, SetAcl, Step, Upd
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 Change = Create | Update | Delete
 STALE = (
     kazoo_errors.BadVersionError,

@@ -4,6 +4,7 @@ The connection string and the credentials, checked before anything is sent:
 `host:port,host:port/chroot`, digest or SASL credentials, TLS files.
 """
 
+import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from zkfleet import paths
 from zkfleet.endpoints import parse_endpoint
-from zkfleet.errors import BadAddress, BadAuth, BadHosts, BadInput, BadPath
+from zkfleet.errors import BadAddress, BadAuth, BadHosts, BadInput, BadPath, MissingDependency
 
 DEFAULT_PORT = 2181
 DEFAULT_HOSTS = f"127.0.0.1:{DEFAULT_PORT}"
@@ -54,7 +55,7 @@ class TLS:
             "use_ssl": True,
             "ca": self.ca,
             "certfile": self.certificate,
-            "keyfile": self.key,
+            "keyfile": self.key or self.certificate,  # kazoo leaves a certificate without a key file out
             "keyfile_password": self.key_password,
             "verify_certs": self.verify,
             "check_hostname": self.check_hostname and self.verify,
@@ -110,6 +111,7 @@ def credentials(auth: Iterable[Credential]) -> tuple[list[tuple[str, str]], dict
 
     Raises:
         BadAuth: a pair has another form.
+        MissingDependency: SASL is asked for, and its library is not installed.
     """
     if isinstance(auth, str) or not isinstance(auth, Sequence):
         raise BadAuth(f"auth is a sequence of pairs, not {auth!r}", hint='write [("digest", "user:password")]')
@@ -118,6 +120,7 @@ def credentials(auth: Iterable[Credential]) -> tuple[list[tuple[str, str]], dict
     for pair in auth:
         scheme, credential = _pair(pair)
         if scheme == "sasl":
+            _require_sasl()
             sasl = _sasl(credential)
         else:
             added.append((scheme, str(credential)))
@@ -137,6 +140,12 @@ def _pair(pair: object) -> Credential:
     raise BadAuth(
         f"not a pair of scheme and credential: {type(pair).__name__}", hint='write ("digest", "user:password")'
     )
+
+
+def _require_sasl() -> None:
+    # kazoo finds out in its own thread, and then tries for ever.
+    if importlib.util.find_spec("puresasl") is None:
+        raise MissingDependency("SASL needs the pure-sasl library", hint="pip install 'zkfleet[sasl]'")
 
 
 def _sasl(credential: str | Mapping[str, object]) -> dict[str, object]:

@@ -126,7 +126,7 @@ class Place:
     zxid: int
 
 
-def _arrive(
+def arrive(
     path: str,
     reads: Callable[[str], tuple[Read, ...]],
     watches: Callable[[str], tuple[Watch, ...]],
@@ -156,7 +156,7 @@ def _arrive(
 
 def read_children(path: str) -> Reading[Snapshot[tuple[str, ...]]]:
     """Read the sorted names of a node's children."""
-    place = yield from _arrive(path, lambda target: (GetChildren(target),), lambda target: (Watch(target),))
+    place = yield from arrive(path, lambda target: (GetChildren(target),), lambda target: (Watch(target),))
     names = tuple(sorted(_names(place)))
     return Snapshot(names, place.real_path, place.zxid, place.consulted, names, place.problem)
 
@@ -197,7 +197,7 @@ Providers = Mapping[str, Provider]
 
 def read_providers(path: str) -> Reading[Snapshot[Providers]]:
     """Read a node's children with their properties."""
-    place = yield from _arrive(
+    place = yield from arrive(
         path, lambda target: (GetChildren(target),), lambda target: (Watch(target, Mode.RECURSIVE),)
     )
     names, zxid, entries = _names(place), place.zxid, {}
@@ -322,4 +322,4 @@ def read_claim(path: str, name: str) -> Reading[Place]:
     def child(target: str) -> str:
         return paths.join(target, name)
 
-    return (yield from _arrive(path, lambda target: (GetData(child(target)),), lambda target: (Watch(child(target)),)))
+    return (yield from arrive(path, lambda target: (GetData(child(target)),), lambda target: (Watch(child(target)),)))

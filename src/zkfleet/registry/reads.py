@@ -111,6 +111,7 @@ class Answer(NamedTuple):
 
 
 T = TypeVar("T")
+Progress = Callable[[int, int], None]
 Reading = Generator[Batch, Answer, T]
 
 

@@ -16,7 +16,7 @@ from kazoo.exceptions import KazooException
 
 from zkfleet import endpoints, paths
 from zkfleet.errors import BadInput, Closed, ForkedSession, WaitTimedOut
-from zkfleet.registry import acls, changing, identity, readings, registrar, views
+from zkfleet.registry import acls, changing, identity, readings, registrar, subtree, views
 from zkfleet.registry.callbacks import Callbacks
 from zkfleet.registry.claim import Policy
 from zkfleet.registry.following import Following
@@ -283,6 +283,10 @@ class Registry:
             raise snapshot.problem
         return views.FrozenProperties(self, Following(self.hub, path, readings.read_properties), snapshot)
 
+    def tree(self, path: str = "/") -> views.Tree:
+        """Follow a node and everything below it; raises as `children`."""
+        return views.Tree(self, self._follow(path, subtree.follow_subtree))
+
     def _follow(self, path: str, read: Any, reread: Any = None) -> Following[Any]:
         self._check_open()
         following: Following[Any] = Following(self.hub, paths.check(path), read, reread)
@@ -434,17 +438,25 @@ class Registry:
             trees.apply_plan(self, plan, progress=progress)
         return plan
 
-    def export_tree(self, path: str = "/", *, ephemeral: bool = False, name: str | None = None) -> str:
+    def export_tree(
+        self,
+        path: str = "/",
+        *,
+        ephemeral: bool = False,
+        name: str | None = None,
+        progress: "Progress | None" = None,
+    ) -> str:
         """Return the text of a subtree; `/zookeeper` is left out.
 
         Args:
             path: where to begin; links are followed.
             ephemeral: whether to include ephemeral nodes.
             name: for the top node instead of its own.
+            progress: called with the nodes that were read and those known of.
         """
         from zkfleet.registry import trees
 
-        return trees.export_tree(self, path, ephemeral=ephemeral, name=name)
+        return trees.export_tree(self, path, ephemeral=ephemeral, name=name, progress=progress)
 
     def doctor(self, path: str = "/") -> "list[Finding]":
         """Look for what is wrong below a path; see docs/doctor.md for the findings."""

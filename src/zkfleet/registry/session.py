@@ -94,13 +94,13 @@ class Session:
         deadline = time.monotonic() + self.timeout
         live = self.client.start_async()
         while not live.wait(min(1.0, self.timeout)):
-            if self._refused:
-                raise errors.BadAuth(f"{self.hosts} refused the credentials")
+            self._check_refused()
             if time.monotonic() < deadline:
                 continue
             if not wait:
+                why = wire.why_unreachable(self.client, min(1.0, self.timeout))
                 raise errors.ConnectFailed(
-                    f"no ZooKeeper answered at {self.hosts} within {self.timeout:g} s",
+                    f"no ZooKeeper answered at {self.hosts} within {self.timeout:g} s ({why})",
                     hint="is it running there?  wait=True keeps trying",
                 )
             logger.warning("zookeeper_unreachable hosts=%s waited_seconds=%.0f", self.hosts, self.timeout)
@@ -120,7 +120,8 @@ class Session:
                 f"{self.hosts} runs ZooKeeper {'.'.join(map(str, version))}, and zkfleet needs 3.6 or later",
                 hint="earlier servers know neither multiRead nor persistent watches",
             )
-        if self.client.chroot and self.call(lambda then: self._exists(then), path="/") is None:
+        # kazoo calls a link connected before SASL has taken place: only an answer tells.
+        if self.call(self._exists, path="/") is None:
             raise errors.NodeNotFound(self.client.chroot)
 
     def _exists(self, then: Callable[[Any, Exception | None, int], None]) -> None:
@@ -269,11 +270,16 @@ class Session:
 
     def _wait_for_link(self, deadline: "Deadline") -> None:
         self.check_usable()
+        self._check_refused()
         if not self.client._live.wait(deadline.left()):
             raise errors.NotConnected(
                 f"no link to {self.hosts} for {deadline.seconds:g} s",
                 hint="the request was not sent; try again when ZooKeeper answers",
             )
+
+    def _check_refused(self) -> None:
+        if self._refused:
+            raise errors.BadAuth(f"{self.hosts} refused the credentials")
 
     def _result(self, future: "Future[T]", deadline: "Deadline", what: str) -> T:
         try:

@@ -1,17 +1,33 @@
 """What is there, at a node and everywhere below it?
 
-One reading for export, plans, deletion and the doctor.  It goes down level by
+One reading for export, plans, deletion the doctor and views of trees.  It goes down level by
 level, each level in one batch: first the data, then the children's names of
 those nodes that have any.  A node that disappears on the way is left out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from zkfleet import paths
 from zkfleet.errors import AccessDenied
-from zkfleet.registry.reads import Batch, GetChildren, GetData, Reading, Unreadable, Znode
+from zkfleet.registry.readings import Snapshot, arrive
+from zkfleet.registry.reads import (
+    Batch,
+    GetChildren,
+    GetData,
+    Mode,
+    Progress,
+    Read,
+    Reading,
+    Reply,
+    Unreadable,
+    Watch,
+    Znode,
+)
+from zkfleet.tree import Node, decode
 
 SYSTEM = "/zookeeper"
+READS_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +53,66 @@ class Subtree:
         return self.znodes
 
 
-def read_subtree(tops: Iterable[str]) -> Reading[Subtree]:
-    """Read some nodes and all below them; `/zookeeper` below the root is left out."""
+def read_subtree(tops: Iterable[str], progress: Progress | None = None) -> Reading[Subtree]:
+    """Read some nodes and all below them; `/zookeeper` below the root is left out.
+
+    Args:
+        tops: real paths.
+        progress: called with how many nodes were read, and how many are known of.
+    """
     level = [path for path in tops if path != SYSTEM]
     found: dict[str, Znode] = {}
     refused: list[str] = []
     while level:
-        answer = yield Batch(tuple(map(GetData, level)))
         parents = []
-        for path, reply in zip(level, answer.replies, strict=True):
+        for path, reply in (yield from _in_batches([GetData(path) for path in level], progress, len(found))):
             if isinstance(reply, Znode):
                 found[path] = reply
                 if reply.stat.num_children:
                     parents.append(path)
             elif reply is Unreadable.REFUSED:
                 refused.append(path)
-        level = []
-        if parents:
-            answer = yield Batch(tuple(map(GetChildren, parents)))
-            for parent, names in zip(parents, answer.replies, strict=True):
-                if isinstance(names, tuple) and not isinstance(names, Znode):
-                    prefix = "" if parent == "/" else parent
-                    level += [path for name in sorted(names) if (path := f"{prefix}/{name}") != SYSTEM]
+        listed = yield from _in_batches([GetChildren(path) for path in parents], None, 0)
+        level = [path for parent, names in listed for path in _below(parent, names)]
     return Subtree(found, tuple(refused))
+
+
+def _in_batches(reads: Sequence[Read], progress: Progress | None, before: int) -> Reading[list[tuple[str, Reply]]]:
+    """Read so many at a time that a reader can be told how far it is."""
+    found: list[tuple[str, Reply]] = []
+    for begin in range(0, len(reads), READS_AT_ONCE):
+        run = tuple(reads[begin : begin + READS_AT_ONCE])
+        answer = yield Batch(run)
+        found += [(read.path, reply) for read, reply in zip(run, answer.replies, strict=True)]
+        if progress is not None:
+            progress(before + len(found), before + len(reads))
+    return found
+
+
+def _below(parent: str, names: Reply) -> Iterator[str]:
+    if isinstance(names, tuple) and not isinstance(names, Znode):
+        prefix = "" if parent == "/" else parent
+        yield from (path for name in sorted(names) if (path := f"{prefix}/{name}") != SYSTEM)
+
+
+def follow_subtree(path: str) -> Reading[Snapshot[Subtree]]:
+    """Read a node and all below it, with one watch for the whole."""
+    place = yield from arrive(path, lambda _: (), lambda target: (Watch(target, Mode.RECURSIVE),))
+    if place.real_path is None:
+        return Snapshot(Subtree({}), None, place.zxid, place.consulted, None, place.problem)
+    subtree = yield from read_subtree([place.real_path])
+    mark = {where: (znode.stat.czxid, znode.stat.mzxid) for where, znode in subtree.znodes.items()}
+    return Snapshot(subtree, place.real_path, place.zxid, place.consulted, mark)
+
+
+def tree_of(znodes: Mapping[str, Znode], root: str, *, ephemeral: bool) -> Node:
+    """Return the node at `root` with all that was read below it."""
+    nodes: dict[str, Node] = {}
+    for path, znode in znodes.items():
+        if znode.stat.ephemeral_owner and not ephemeral:
+            continue
+        node = nodes[path] = Node(decode(znode.data), {})
+        parent, name = paths.split(path)
+        if path != root and parent in nodes:
+            nodes[parent].children[name] = node  # type: ignore[index]
+    return nodes.get(root, Node())

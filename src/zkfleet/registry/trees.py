@@ -3,7 +3,7 @@
 Parse, read, plan and apply; each of these is somebody else's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,11 @@ from kazoo.protocol.serialization import GetACL
 
 from zkfleet import paths
 from zkfleet.registry import acls, applying, readings
-from zkfleet.registry.applying import Progress
-from zkfleet.registry.reads import Reading, Znode
+from zkfleet.registry.reads import Progress, Reading, Znode
 from zkfleet.registry.session import Session, settle
-from zkfleet.registry.subtree import Subtree, read_subtree
+from zkfleet.registry.subtree import Subtree, read_subtree, tree_of
 from zkfleet.registry.wire import rooted
-from zkfleet.tree import Acl, Node, Plan, Seen, decode, make_plan, parse, render
+from zkfleet.tree import Acl, Node, Plan, Seen, make_plan, parse, render
 
 if TYPE_CHECKING:
     from zkfleet.registry.registry import Registry
@@ -69,27 +68,16 @@ def apply_plan(registry: "Registry", plan: Plan, *, progress: Progress | None = 
     applying.apply(registry.session, plan, progress)
 
 
-def export_tree(registry: "Registry", path: str, *, ephemeral: bool, name: str | None) -> str:
+def export_tree(
+    registry: "Registry", path: str, *, ephemeral: bool, name: str | None, progress: Progress | None
+) -> str:
     """Return the text of a subtree; see `Registry.export_tree`."""
-    real, subtree = registry.read(lambda: _read_all(paths.check(path)))
+    real, subtree = registry.read(lambda: _read_all(paths.check(path), progress))
     root = tree_of(subtree.only_readable(), real, ephemeral=ephemeral)
     shown = name if name is not None else paths.split(path)[1] or None
     return render(root, shown)
 
 
-def _read_all(path: str) -> Reading[tuple[str, Subtree]]:
+def _read_all(path: str, progress: Progress | None) -> Reading[tuple[str, Subtree]]:
     real = (yield from readings.resolve(path)).found()
-    return real, (yield from read_subtree([real]))
-
-
-def tree_of(znodes: Mapping[str, Znode], root: str, *, ephemeral: bool) -> Node:
-    """Return the node at `root` with all that was read below it."""
-    nodes: dict[str, Node] = {}
-    for path, znode in znodes.items():
-        if znode.stat.ephemeral_owner and not ephemeral:
-            continue
-        node = nodes[path] = Node(decode(znode.data), {})
-        parent, name = paths.split(path)
-        if path != root and parent in nodes:
-            nodes[parent].children[name] = node  # type: ignore[index]
-    return nodes.get(root, Node())
+    return real, (yield from read_subtree([real], progress))

@@ -1,4 +1,4 @@
-"""What do the children, providers or properties of a path look like now?
+"""What do the children, providers, properties or nodes below a path look like now?
 
 The live views that users hold: read-only, always one whole snapshot, never
 blank because the link is down.  How they are kept true is told in `following`.
@@ -12,11 +12,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from zkfleet import paths
 from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadAddress, Closed, NodeNotFound, WaitTimedOut, ZkfleetError
 from zkfleet.registry import readings
 from zkfleet.registry.following import Following, Subscriber
 from zkfleet.registry.readings import Configuration, InvalidProvider, Providers, Snapshot
+from zkfleet.registry.subtree import Subtree, tree_of
+from zkfleet.tree import Node, decode, render
 
 if TYPE_CHECKING:
     from zkfleet.registry.registry import Registry
@@ -264,6 +267,32 @@ class FrozenProperties(Properties):
     def _write(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._registry.change_properties(self.path, change)
         self._following.snapshot = self._registry.read(lambda: readings.read_properties(self.path))
+
+
+class Tree(View[Subtree], Mapping[str, Mapping[str, Any]]):
+    """A node and everything below it: real path to properties as they stand there."""
+
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        return len(self.snapshot.content.znodes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot.content.znodes)
+
+    def __getitem__(self, path: str) -> Mapping[str, Any]:
+        return decode(self.snapshot.content.znodes[path].data)
+
+    @property
+    def root(self) -> Node:
+        """The node at the path, ephemeral nodes included."""
+        snapshot = self.snapshot
+        return tree_of(snapshot.content.znodes, snapshot.real_path or "/", ephemeral=True)
+
+    @property
+    def text(self) -> str:
+        """The tree as text, under the name that the path ends with."""
+        return render(self.root, paths.split(self.path)[1] or None) if self.real_path else ""
 
 
 def ready(following: Following[T], timeout: float) -> None:

@@ -226,8 +226,25 @@ def four_letters(client: KazooClient, command: bytes, timeout: float) -> str:
     socket = client._connection._socket
     if socket is None:
         raise ConnectionError("the link broke before the version was known")
-    address = socket.getpeername()[:2]
-    connection = client.handler.create_connection(
+    with _dial(client, socket.getpeername()[:2], timeout, check_hostname=False) as connection:
+        connection.sendall(command)
+        return b"".join(iter(lambda: connection.recv(8192), b"")).decode(errors="replace")
+
+
+def why_unreachable(client: KazooClient, timeout: float) -> str:
+    """Dial every member once and say what each has against it; kazoo only logs that."""
+    found = []
+    for host, port in client.hosts:
+        try:
+            _dial(client, (host, port), timeout, check_hostname=client.check_hostname).close()
+            found.append(f"{host}:{port} accepts connections and does not answer")
+        except OSError as exc:
+            found.append(f"{host}:{port}: {exc}")
+    return "; ".join(found)
+
+
+def _dial(client: KazooClient, address: tuple[str, int], timeout: float, *, check_hostname: bool) -> Any:
+    return client.handler.create_connection(
         address,
         hostname=address[0],
         timeout=timeout,
@@ -237,10 +254,8 @@ def four_letters(client: KazooClient, command: bytes, timeout: float) -> str:
         keyfile=client.keyfile,
         keyfile_password=client.keyfile_password,
         verify_certs=client.verify_certs,
+        check_hostname=check_hostname,
     )
-    with connection:
-        connection.sendall(command)
-        return b"".join(iter(lambda: connection.recv(8192), b"")).decode(errors="replace")
 
 
 def forget_session(client: KazooClient) -> None:

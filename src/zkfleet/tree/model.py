@@ -46,6 +46,11 @@ class Node:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return `{"properties": {...}, "children": {name: ...}}`, as JSON has it."""
+        children = {name: child.as_dict() for name, child in sorted(self.children.items())}
+        return {"properties": dict(self.properties), "children": children}
+
 
 def same(one: object, other: object) -> bool:
     """Tell whether two values are the same in JSON."""

@@ -1,0 +1,70 @@
+"""A kazoo client that is the user's own: it is used, and left as it was."""
+
+import pytest
+from kazoo.client import KazooClient
+
+import zkfleet
+from tests.conftest import wait_for
+from zkfleet import Status
+from zkfleet.errors import BadInput
+
+
+@pytest.fixture
+def client(hosts):
+    client = KazooClient(hosts)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
+
+
+def test_a_given_client_is_used_and_not_closed(client, kazoo):
+    with zkfleet.connect(client=client) as registry:
+        registry.import_tree("/svc\n  /providers\n")
+        registration = registry.register("/svc/providers", "h:1")
+        view = registry.providers("/svc/providers")
+        assert kazoo.exists("/svc/providers/h:1").ephemeralOwner == client.client_id[0]
+        assert list(view) == ["h:1"]
+    assert registration.status is Status.CLOSED
+    assert client.connected
+    assert client.get_children("/svc/providers") == []
+
+
+def test_its_own_watches_go_on(client, kazoo):
+    heard = []
+    with zkfleet.connect(client=client) as registry:
+        registry.import_tree("/svc\n/other\n")
+        client.get_children("/other", watch=heard.append)
+        view = registry.children("/svc")
+        kazoo.create("/svc/a")
+        kazoo.create("/other/b")
+        view.wait_until(lambda v: list(v) == ["a"])
+        wait_for(lambda: heard)
+        client.get_children("/other", watch=heard.append)
+    kazoo.create("/other/c")
+    wait_for(lambda: len(heard) == 2)
+
+
+def test_nothing_is_left_on_it(client):
+    before = len(client.state_listeners), dict(client._connection.__dict__)
+    with zkfleet.connect(client=client) as registry:
+        registry.import_tree("/svc\n")
+        assert list(registry.children("/svc")) == []
+    assert len(client.state_listeners) == before[0]
+    for name in ("_read_watch_event", "_invoke"):
+        assert getattr(client._connection, name).__func__ is getattr(type(client._connection), name)
+
+
+def test_it_is_started_if_it_was_not(hosts):
+    client = KazooClient(hosts)
+    with zkfleet.connect(client=client) as registry:
+        assert registry.exists("/")
+    assert client.connected
+    client.stop()
+    client.close()
+
+
+@pytest.mark.parametrize("options", [{"hosts": "h:1"}, {"auth": [("digest", "u:p")]}, {"tls": zkfleet.TLS()}])
+def test_what_it_has_already_is_not_given_again(client, options):
+    with pytest.raises(BadInput):
+        zkfleet.connect(client=client, **options)
