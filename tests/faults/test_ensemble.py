@@ -56,6 +56,16 @@ def test_a_member_is_paused_for_20_seconds(fleet, ensemble):
     check_all_is_well(fleet, ensemble)
 
 
+def test_the_data_of_all_members_are_wiped(fleet, ensemble):
+    provider, _, registrations, view, _ = fleet
+    ensemble.wipe()
+    wait_for(lambda: view.problem or not view or view.stale_since, timeout=30, what="the loss to be noticed")
+    with zkfleet.connect(ensemble.hosts, timeout=30) as operator:
+        operator.import_tree("/svc\n  threads = 1\n  /providers\n")
+    check_all_is_well(fleet, ensemble)
+    assert provider.get_properties("/svc") == {"threads": 1}
+
+
 def test_all_members_are_killed_and_restarted(fleet, ensemble):
     _, _, registrations, view, _ = fleet
     for member in ensemble.members:

@@ -172,6 +172,11 @@ class Claim:
             return None
         return self._go()
 
+    def give_up(self) -> None:
+        """The session ends now, and takes what is left of ours with it."""
+        self._session, self._under_way, self._again, self._closing = None, None, False, True
+        self._settle(Status.CLOSED, self.problem)
+
     # -- what an order brought
 
     def saw(self, sight: Sight) -> Order | None:

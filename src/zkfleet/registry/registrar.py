@@ -138,6 +138,11 @@ class Registrant:
         """Remove our znode."""
         self._carry_out(self.claim.close())
 
+    def give_up(self) -> None:
+        """Leave our znode to the end of the session."""
+        self.claim.give_up()
+        self._announce()
+
     # -- carrying out
 
     def _carry_out(self, order: orders.Order | None) -> None:
@@ -220,20 +225,20 @@ class Registrant:
         )
 
     def _announce(self) -> None:
-        """Tell waiting threads and the log how we stand, once for every change."""
+        """Tell the log, and then waiting threads, how we stand, once for every change."""
         claim = self.claim
         if claim.status in (Status.REGISTERED, Status.BLOCKED):
             self.hub.keep_only(self, [paths.join(claim.where, self.name)])
         if claim.status is Status.CLOSED:
             self.hub.leave(self)
-        with self.changed:
-            self.changed.notify_all()
         said = (claim.status, str(claim.problem))
         if said != self._said:
             self._said = said
             level = logging.WARNING if claim.problem else logging.INFO
             at = paths.join(claim.where, self.name)
             logger.log(level, "registration_%s at=%s reason=%s", claim.status.value, at, claim.problem)
+        with self.changed:
+            self.changed.notify_all()
 
 
 REFUSALS = (kazoo_errors.NoAuthError, kazoo_errors.InvalidACLError, kazoo_errors.NoChildrenForEphemeralsError)
@@ -355,6 +360,11 @@ class Registration:
         self._registry.forget_registration(self)
         for registrant in self._registrants:
             self._registry.hub.post(registrant.close)
+
+    def give_up(self) -> None:
+        """Leave the endpoints to the end of the session, which is now."""
+        for registrant in self._registrants:
+            self._registry.hub.post(registrant.give_up)
 
     def __enter__(self) -> "Registration":
         return self

@@ -117,6 +117,8 @@ class Registry:
                 registration.close(self.timeout)
             except (WaitTimedOut, Closed) as exc:
                 logger.warning("registration_left_to_the_session path=%s reason=%s", registration.path, exc)
+        for registration in registrations:
+            registration.give_up()
         for member in [member for member in list(self.hub.members) if isinstance(member, Following)]:
             member.close()
         try:
