@@ -57,7 +57,7 @@ def test_a_member_is_paused_for_20_seconds(fleet, ensemble):
 
 
 def test_the_data_of_all_members_are_wiped(fleet, ensemble):
-    provider, _, registrations, view, _ = fleet
+    provider, _, _, view, _ = fleet
     ensemble.wipe()
     wait_for(lambda: view.problem or not view or view.stale_since, timeout=30, what="the loss to be noticed")
     with zkfleet.connect(ensemble.hosts, timeout=30) as operator:

@@ -134,3 +134,4 @@ def test_while_closing(registry, hosts, kazoo):
     registry.close()
     wait_for(lambda: kazoo.get_children("/svc/providers") == [], timeout=BACK_WITHIN)
     assert all(registration.status is Status.CLOSED for registration in made)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("zkfleet")]

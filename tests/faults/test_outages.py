@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 import time
 
@@ -13,7 +14,7 @@ from zkfleet import Status
 from zkfleet.errors import ConnectFailed, ForkedSession, NodeNotFound, NotConnected, UnsupportedServer
 from zkfleet.registry.session import server_version
 from zkfleet.testing import Proxy, expire_session
-from zkfleet.testing.zookeeper import free_port
+from zkfleet.testing.zookeeper import four_letters, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -254,7 +255,12 @@ def test_a_child_process_gets_a_session_of_its_own_if_asked(hosts, kazoo):
         assert registry.session.session_id == parent
 
 
-def test_a_thousand_sessions_leave_nothing_behind(hosts):
+def watched(server):
+    """How many watches a server keeps."""
+    return int(re.search(r"zk_watch_count\t(\d+)", four_letters(server.port, "mntr"))[1])
+
+
+def test_a_thousand_sessions_leave_nothing_behind(zookeeper, hosts):
     import gc
 
     import psutil
@@ -263,12 +269,14 @@ def test_a_thousand_sessions_leave_nothing_behind(hosts):
     with zkfleet.connect(hosts) as registry:
         registry.children("/")
     before = (threading.active_count(), process.num_fds())
+    watches = watched(zookeeper)
     for _ in range(1000):
         with zkfleet.connect(hosts) as registry:
             registry.children("/")
     gc.collect()
     wait_for(lambda: threading.active_count() <= before[0])
     assert process.num_fds() <= before[1] + 2
+    wait_for(lambda: watched(zookeeper) <= watches)
 
 
 def test_a_thousand_views_come_back_without_a_crowd_of_threads(hosts, proxy):
