@@ -181,12 +181,6 @@ def test_a_persistent_znode_in_the_way_is_an_error_and_stays(service, kazoo):
     assert kazoo.get("/svc/providers/10.0.0.1:80")[0] == b"kept"
 
 
-def test_a_host_name_may_hold_any_letters(service, kazoo):
-    registration = service.register("/svc/providers", "münchen.example:80")
-    assert registration.addresses == ("münchen.example:80",)
-    assert kazoo.get_children("/svc/providers") == ["münchen.example:80"]
-
-
 def test_registering_twice_in_one_session_waits_for_the_first(service):
     service.register("/svc/providers", "10.0.0.1:80")
     again = service.register("/svc/providers", "10.0.0.1:80", wait=False)

@@ -99,8 +99,10 @@ def encode(properties: Mapping[str, Any]) -> bytes:
     if not properties:
         return b""
     # Only what JSON may not hold costs a closer look.
-    if any(type(name) is not str or type(value) not in _SCALARS for name, value in properties.items()):
-        _check(properties)
+    for name, value in properties.items():
+        if type(name) is not str or type(value) not in _SCALARS:
+            _check(properties)
+            break
     try:
         return _data(properties)
     except UnicodeEncodeError:

@@ -203,7 +203,8 @@ def _flatten(root: Node, path: str) -> Iterator[tuple[str, Node]]:
     while waiting:
         where, node = waiting.pop()
         yield where, node
-        waiting += [(f"{where}/{name}", node.children[name]) for name in sorted(node.children, reverse=True)]
+        if node.children:
+            waiting += [(f"{where}/{name}", node.children[name]) for name in sorted(node.children, reverse=True)]
 
 
 def _changes(
