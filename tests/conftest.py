@@ -5,11 +5,15 @@ import threading
 import time
 
 import pytest
+from hypothesis import HealthCheck, settings
 from kazoo.client import KazooClient
 
 import zkfleet
 from zkfleet.testing import Ensemble, Proxy, ZooKeeperServer
 
+# How long an example takes says more of the machine than of us.
+settings.register_profile("zkfleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zkfleet")
 _numbers = itertools.count(1)
 
 
