@@ -219,7 +219,7 @@ class Hub:
             return
         del self._interests[path]
         if self._placed.pop(path, None) is not None and self.connected:
-            self.session.send(RemoveWatches(rooted(self.session.client.chroot, path)), _log_refusal)
+            self.session.send(RemoveWatches(rooted(self.session.client.chroot, path)), _ignore)
 
     def watch(self, member: Member, watch: Watch) -> None:
         """See to it that the server watches a path for a member, before all that is sent from now on."""
@@ -329,6 +329,10 @@ class Hub:
             self._placed.clear()
             for member in list(self.members):
                 self._spread(member.on_audit)
+
+
+def _ignore(_value: object, _error: Exception | None, _zxid: int) -> None:
+    """A watch that is not there any more need not be removed."""
 
 
 def _log_refusal(_value: object, error: Exception | None, _zxid: int) -> None:
