@@ -215,6 +215,7 @@ def test_a_service_that_comes_later_is_waited_for_if_asked(service, kazoo):
         ("/svc/providers", "10.0.0.1:80", {"acl": "auth::r"}, BadAcl),
         ("/svc/providers", "10.0.0.1:80", {"on_conflict": "maybe"}, BadInput),
         ("/svc/providers", "10.0.0.1:80", {"weight": {1, 2}}, BadProperties),
+        ("/svc/providers", "10.0.0.1:80", {"pid": 1}, BadProperties),
         ("/svc/providers", "10.0.0.1:80", {"weight": float("nan")}, BadProperties),
         ("/svc/providers", "10.0.0.1:80", {"text": "x" * 1_000_000}, TooLarge),
     ],

@@ -326,6 +326,10 @@ class AsyncRegistry:
         """Make a node link at `destination` that leads to `source`."""
         await self._pool.run(self.registry.ln, source, destination)
 
+    async def unlink(self, path: str) -> bool:
+        """Remove the node link at a path; tell whether there was one."""
+        return await self._pool.run(self.registry.unlink, path)
+
     async def is_ephemeral(self, path: str) -> bool:
         """Tell whether the node at a path is ephemeral."""
         return await self._pool.run(self.registry.is_ephemeral, path)

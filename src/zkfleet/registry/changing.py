@@ -12,14 +12,17 @@ from typing import Any
 from kazoo.protocol.serialization import SetData
 
 from zkfleet import paths
-from zkfleet.errors import BadPath, BadProperties, OutcomeUnknown, TooLarge, WaitTimedOut
+from zkfleet.errors import BadPath, BadProperties, LinkLoop, OutcomeUnknown, TooLarge, WaitTimedOut
 from zkfleet.registry import readings
 from zkfleet.registry.session import BadVersion, Session
+from zkfleet.registry.subtree import SYSTEM
 from zkfleet.registry.wire import SAFE_PACKET, rooted
 from zkfleet.tree import encode
+from zkfleet.tree.model import BYTES, NODE_LINK, TEXT
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 LONGEST_PAUSE = 0.05
+RAW = frozenset({TEXT, BYTES})
 
 
 def change_properties(session: Session, path: str, change: Change) -> tuple[str, int]:
@@ -48,7 +51,9 @@ def change_properties(session: Session, path: str, change: Change) -> tuple[str,
         real, raw = snapshot.real_path or "/", dict(snapshot.content.raw)
         if written is not None and encode(raw) == written:
             return real, snapshot.zxid
-        written = _checked(real, change(raw))
+        if paths.within(real, SYSTEM):
+            raise BadPath(f"{real} belongs to ZooKeeper", hint="name a node of yours")
+        written = _checked(real, raw, change(dict(raw)))
         request = SetData(rooted(session.client.chroot, real), written, snapshot.content.version)
         try:
             stat = session.write(request, path=real)
@@ -61,7 +66,12 @@ def change_properties(session: Session, path: str, change: Change) -> tuple[str,
     raise WaitTimedOut(f"{path}: others changed it all the time for {session.timeout:g} s")
 
 
-def _checked(path: str, properties: dict[str, Any]) -> bytes:
+def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> bytes:
+    if not RAW.isdisjoint(before) and not RAW.isdisjoint(properties) and len(properties) > 1:
+        raise BadProperties(
+            f"{path}: its data are no properties, but text or bytes of somebody's",
+            hint="set() or `zkfleet tree import` replaces them as a whole",
+        )
     for name in properties:
         if f"{name} =>" in properties:
             raise BadProperties(
@@ -84,5 +94,20 @@ def link(session: Session, source: str, destination: str) -> None:
     parent, name = paths.split(paths.check(destination))
     if not name:
         raise BadPath("a link cannot stand in the place of the root")
-    paths.normalise(source, parent)
-    change_properties(session, parent, lambda properties: {**properties, f"{name} ->": source})
+    if paths.normalise(source, parent) == destination:
+        raise LinkLoop([destination, destination])
+    change_properties(session, parent, lambda properties: {**properties, name + NODE_LINK: source})
+
+
+def unlink(session: Session, path: str) -> bool:
+    """Remove the node link at `path`; tell whether there was one."""
+    parent, name = paths.split(paths.check(path))
+    found = False
+
+    def without(properties: dict[str, Any]) -> dict[str, Any]:
+        nonlocal found
+        found = properties.pop(name + NODE_LINK, None) is not None
+        return properties
+
+    change_properties(session, parent, without)
+    return found

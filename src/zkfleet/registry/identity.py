@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from zkfleet.errors import BadProperties
+
 
 def machine_mark() -> str:
     """Return eight hexadecimal digits that differ wherever process ids mean other processes."""
@@ -42,6 +44,17 @@ def new_instance() -> str:
 def about_us() -> dict[str, Any]:
     """Return the properties that every registration has."""
     return {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+def check_not_ours(properties: Mapping[str, Any]) -> None:
+    """See to it that nobody says in our place which process this is.
+
+    Raises:
+        BadProperties: they do; others would take us for dead.
+    """
+    for name in ("pid", "instance"):
+        if name in properties:
+            raise BadProperties(f"the property {name!r} is zkfleet's own: it says which process this is")
 
 
 def is_dead(properties: Mapping[str, Any]) -> bool:

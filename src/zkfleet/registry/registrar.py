@@ -284,6 +284,7 @@ class Registration:
         Returns when that is done, at once while there is no link: then it is
         done as soon as there is one.
         """
+        identity.check_not_ours({**(data or {}), **properties})
         with self._lock:
             merged = {**self._properties, **(data or {}), **properties}
             written = encoded(self.path, merged)

@@ -227,6 +227,7 @@ class Registry:
         chosen = endpoints.addresses_to_advertise(endpoints.parse_endpoint(address), advertise=advertise)
         default = acls.for_registrations(self._authenticated)
         entries = acls.to_kazoo(acls.read_acl(acl, default))
+        identity.check_not_ours(properties)
         names = tuple(dict.fromkeys(str(endpoint) for endpoint in chosen))
         said = {**identity.about_us(), "instance": identity.new_instance(), **properties}
         registering.notify(Registering(path, names, said))
@@ -329,10 +330,20 @@ class Registry:
     def ln(self, source: str, destination: str) -> None:
         """Make a node link at `destination` that leads to `source`.
 
-        If the destination ends with a slash, the source's name is appended.
+        If the destination ends with a slash, the source's name is appended.  A
+        link that is there is retargeted.  A node that is there hides the link
+        until it is deleted, which is how a node is moved under its readers.
+
+        Raises:
+            LinkLoop: it would lead to itself.
         """
         self._check_open()
         changing.link(self.session, source, destination)
+
+    def unlink(self, path: str) -> bool:
+        """Remove the node link at a path, not what it leads to; tell whether there was one."""
+        self._check_open()
+        return changing.unlink(self.session, path)
 
     def is_ephemeral(self, path: str) -> bool:
         """Tell whether the node at a path is ephemeral; raises `NodeNotFound`."""

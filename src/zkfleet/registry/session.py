@@ -101,7 +101,7 @@ class Session:
                 why = wire.why_unreachable(self.client, min(1.0, self.timeout))
                 raise errors.ConnectFailed(
                     f"no ZooKeeper answered at {self.hosts} within {self.timeout:g} s ({why})",
-                    hint="is it running there?  wait=True keeps trying",
+                    hint="is it running there?  wait=True, or --keep-trying, waits for it",
                 )
             logger.warning("zookeeper_unreachable hosts=%s waited_seconds=%.0f", self.hosts, self.timeout)
             deadline = time.monotonic() + WARN_EVERY

@@ -284,6 +284,11 @@ class Tree(View[Subtree], Mapping[str, Mapping[str, Any]]):
         return decode(self.snapshot.content.znodes[path].data)
 
     @property
+    def refused(self) -> tuple[str, ...]:
+        """Nodes that we may not read, and know nothing of what is below."""
+        return self.snapshot.content.refused
+
+    @property
     def root(self) -> Node:
         """The node at the path, ephemeral nodes included."""
         snapshot = self.snapshot

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from zkfleet import paths
 from zkfleet.errors import BadAcl, BadInput
 from zkfleet.tree.acl import Acl
 from zkfleet.tree.model import decode, same
@@ -95,10 +96,13 @@ def from_json(text: str) -> Plan:
     except (ValueError, KeyError, TypeError, AttributeError, BadAcl) as exc:
         if isinstance(exc, BadInput) and not isinstance(exc, BadAcl):
             raise
-        raise BadInput(f"no plan: {exc}", hint="`zkfleet tree plan --save FILE` writes one") from exc
+        raise BadInput(
+            f"no saved plan: {type(exc).__name__}: {exc}", hint="`zkfleet tree plan --save FILE` writes one"
+        ) from exc
 
 
 def _step(entry: dict[str, Any]) -> Step:
+    paths.check(entry["path"])
     kind = KINDS[entry["step"]]
     return kind(**{field.name: _value(str(field.type), entry[field.name]) for field in fields(kind)})
 

@@ -26,7 +26,8 @@ def render(root: Node, name: str | None = None) -> str:
     """Return the text of a tree.
 
     Args:
-        root: the unnamed root, of which only the children are written.
+        root: the unnamed root, of which the children are written; its own
+            properties, for which the format has no place, as comments.
         name: write the root itself too, as a node of this name.
     """
     lines: list[str] = []
@@ -34,6 +35,8 @@ def render(root: Node, name: str | None = None) -> str:
     if name is not None:
         lines += _head(name, root, 0)
         level = 1
+    else:
+        lines += (f"# {line}" for line in lines_of(root.properties))
     waiting = [(level, child, root.children[child]) for child in sorted(root.children, reverse=True)]
     while waiting:
         level, child_name, node = waiting.pop()
