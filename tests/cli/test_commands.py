@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from kazoo.security import make_digest_acl
 
 from tests.conftest import wait_for
 from zkfleet.cli import main
@@ -157,6 +158,77 @@ def test_bad_arguments_are_errors_without_a_traceback(arguments):
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1
     assert done.stderr.startswith("error: ")
+
+
+def test_links_are_removed_and_those_behind_a_node_are_told(tree):
+    assert "hides the link" in tree("ln", "/svc", "/lb").stderr
+    assert "loop" in tree("ln", "/lb/x", "/lb/x", code=1).stderr
+    assert tree("rm", "/lb/providers").stdout == "- /lb/providers, a link\n"
+    assert tree("show", "/lb").stdout == "/lb\n"
+    assert "no such znode" in tree("rm", "/lb/providers", code=1).stderr
+
+
+def test_what_stands_in_the_top_node_is_shown_and_exported(tree):
+    tree("set", "/", "x=1")
+    tree("ln", "/svc", "/s")
+    for text in (tree("show").stdout, tree("tree", "export").stdout):
+        assert text.startswith("# x = 1\n# s -> /svc\n/lb\n")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"some text"])
+def test_data_that_are_no_properties_are_not_mixed_with_some(tree, kazoo, data):
+    kazoo.create("/raw", data)
+    assert "replaces them as a whole" in tree("set", "/raw", "x=1", code=1).stderr
+    assert kazoo.get("/raw")[0] == data
+
+
+def test_the_nodes_of_zookeeper_itself_are_left_alone(tree, zookeeper):
+    assert "belongs to ZooKeeper" in tree("set", "/zookeeper", "x=1", "-z", zookeeper.hosts, code=1).stderr
+
+
+def test_nodes_that_may_not_be_read_are_named(tree, kazoo):
+    kazoo.create("/secret", b"", acl=[make_digest_acl("u", "p", all=True)])
+    assert "no read permission: /secret" in tree("show").stderr
+
+
+@pytest.mark.parametrize("text", ["{}", "null", "[]", "5", '{"format": "zkfleet plan 1"}', "no json"])
+def test_what_is_no_saved_plan_is_refused(tree, text):
+    assert "hint: `zkfleet tree plan --save" in tree("tree", "apply", "-", text=text, code=1).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--watch"]])
+def test_a_reader_that_has_seen_enough_is_no_error(tree, hosts, kazoo, options):
+    line = [*ZKFLEET, "show", *options, "-z", hosts]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as showing:
+        if options:
+            showing.stdout.readline()
+        showing.stdout.close()
+        if options:
+            kazoo.create("/more")
+        assert showing.stderr.read() == ""
+        assert showing.wait(10) == 0
+
+
+def test_a_path_that_is_none_is_refused_before_the_server_starts():
+    done = CliRunner().invoke(main, ["run", "svc", "--address", "127.0.0.1:1", "--", "true"])
+    assert (done.exit_code, done.stderr.count("not an absolute path")) == (1, 1)
+
+
+def test_a_port_of_somebody_else_is_not_registered(tree, zookeeper):
+    done = tree("run", "/svc/providers", "--address", zookeeper.hosts, "--", "sleep", "9", code=1)
+    assert "somebody listens there already" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_service_that_is_not_there_is_told(tree, hosts):
+    port = free_port()
+    serve = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    line = [*ZKFLEET, "run", "/none/x", "-z", hosts, "--address", f"127.0.0.1:{port}", "--", *serve]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as run:
+        assert any("not registered yet: no such znode: /none" in said for said in run.stderr)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(10) == 128 + signal.SIGTERM
 
 
 def test_port_0_is_refused():

@@ -1,23 +1,37 @@
 """zkfleet show, addresses, get, set, ln, rm and doctor: single nodes and what lives there."""
 
 import dataclasses
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from zkfleet.cli.options import FAILED, Ensemble, with_ensemble, with_errors, with_format
 from zkfleet.cli.output import emit
-from zkfleet.errors import BadProperties, NodeNotEmpty, WaitTimedOut
+from zkfleet.errors import BadProperties, NodeNotEmpty, NodeNotFound, WaitTimedOut
 from zkfleet.tree import parse_assignment
 
 
-def _until_interrupted() -> None:
-    """Wait until Ctrl-C, while callbacks show what happens."""
+def _watch(view: Any, show: Callable[[Any], None]) -> None:
+    """Show a view at every change, until Ctrl-C or until nobody reads it any more."""
+    unread = threading.Event()
+
+    def show_if_read(view: Any) -> None:
+        try:
+            show(view)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            unread.set()
+
+    view(show_if_read)
     try:
-        threading.Event().wait()
+        unread.wait()
     except KeyboardInterrupt:
         click.echo("", err=True)
+        return
+    raise BrokenPipeError
 
 
 @click.command("show")
@@ -30,6 +44,8 @@ def show_command(ensemble: Ensemble, path: str, watch: bool, form: str) -> None:
     """Show the tree at and below PATH with its live providers."""
 
     def show(tree: Any) -> None:
+        if tree.refused:
+            click.echo(f"no read permission: {' '.join(tree.refused)}", err=True)
         if tree.problem is not None:
             click.echo(f"{path} is gone: {tree.problem}", err=True)
             return
@@ -40,8 +56,7 @@ def show_command(ensemble: Ensemble, path: str, watch: bool, form: str) -> None:
     with ensemble.connect() as registry:
         tree = registry.tree(path)
         if watch:
-            tree(show)
-            _until_interrupted()
+            _watch(tree, show)
         else:
             show(tree)
 
@@ -73,8 +88,7 @@ def addresses_command(ensemble: Ensemble, path: str, watch: bool, wait_for: floa
                 click.echo()
 
         if watch:
-            view(show)
-            _until_interrupted()
+            _watch(view, show)
         else:
             show()
 
@@ -121,6 +135,12 @@ def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
     """Make a node link at DESTINATION that leads to SOURCE."""
     with ensemble.connect() as registry:
         registry.ln(source, destination)
+        if (
+            not destination.endswith("/")
+            and registry.exists(destination)
+            and registry.resolve(destination) == destination
+        ):
+            click.echo(f"warning: {destination} is a node, and hides the link until it is deleted", err=True)
 
 
 @click.command("rm")
@@ -132,9 +152,15 @@ def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
 @with_ensemble
 @with_errors
 def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_run: bool, form: str) -> None:
-    """Delete the node at PATH, which is taken as it is: links are not followed."""
+    """Delete the node, or the link, at PATH; what a link leads to stays."""
     with ensemble.connect() as registry:
-        wanted = registry.delete_recursive(path, dry_run=True, force=force)
+        try:
+            wanted = registry.delete_recursive(path, dry_run=True, force=force)
+        except NodeNotFound:
+            if dry_run or not registry.unlink(path):
+                raise
+            emit(form, f"- {path}, a link\n", {"deleted": [path], "held": {}})
+            return
         if len(wanted.deleted) + len(wanted.held) > 1 and not recursive:
             raise NodeNotEmpty(f"{path} has nodes below it", hint="-r deletes them too; -r -n shows which they are")
         done = wanted if dry_run else registry.delete_recursive(path, force=force)

@@ -6,6 +6,8 @@ place where errors become a line, a hint and an exit code.
 
 import functools
 import logging
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import get_completion_class
 
-from zkfleet.errors import ZkfleetError
+from zkfleet.errors import WaitTimedOut, ZkfleetError
 
 if TYPE_CHECKING:
     from zkfleet.registry import Registry
@@ -87,15 +89,32 @@ def with_errors(function: Command) -> Command:
         _log(debug)
         try:
             return function(*args, **kwargs)
+        except BrokenPipeError:
+            # Whoever read our answer has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (ZkfleetError, OSError) as exc:
             if debug:
                 raise
-            click.echo(f"error: {exc}", err=True)
-            if hint := getattr(exc, "hint", ""):
+            click.echo(f"error: {_said(exc)}", err=True)
+            hint = getattr(exc, "hint", "") or _HINTS.get(type(exc), "")
+            if hint:
                 click.echo(f"hint: {hint}", err=True)
             raise SystemExit(FAILED) from exc
 
     return command  # type: ignore[return-value]
+
+
+_HINTS = {
+    FileNotFoundError: "is the path right?",
+    PermissionError: "who may do that is up to the file's owner",
+    WaitTimedOut: "wait longer, or look at what it waits for with `zkfleet show`",
+}
+
+
+def _said(exc: Exception) -> str:
+    if isinstance(exc, OSError) and exc.filename and exc.strerror and not isinstance(exc, ZkfleetError):
+        return f"{exc.filename}: {exc.strerror}"
+    return str(exc)
 
 
 def _log(debug: bool) -> None:
@@ -111,7 +130,7 @@ def _log(debug: bool) -> None:
 def completion_command(shell: str) -> None:
     """Print a shell's completion script.
 
-    For bash: zkfleet completion bash > ~/.local/share/bash-completion/completions/zkfleet
+    For bash: zkfleet completion bash >> ~/.bash_completion
     """
     from zkfleet.cli import main
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zkfleet import paths
 from zkfleet.cli import launcher
 from zkfleet.cli.launcher import Launcher, Order
 from zkfleet.cli.options import Ensemble, with_ensemble, with_errors
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
-from zkfleet.errors import BadAddress, BadInput, ZkfleetError
+from zkfleet.errors import BadAddress, BadInput, NotConnected, ZkfleetError
 from zkfleet.tree import parse_assignment
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run_command(
     It is registered once its port takes connections, and deregistered before
     it is told to stop.  Signals are passed on; the exit code is the server's.
     """
+    paths.check(path)
     endpoint = parse_endpoint(address)
     if not endpoint.port:
         raise BadAddress(
@@ -65,6 +67,7 @@ def run_command(
     if not command:
         raise BadInput("no command to run", hint="write it behind --")
     _check_hosts(ensemble)
+    _check_port(endpoint)
     publish = partial(_register, path=path, endpoint=endpoint, advertise=advertise, properties=properties)
     raise SystemExit(Runner(ensemble, endpoint, publish, wait_port).run(command))
 
@@ -73,6 +76,13 @@ def _check_hosts(ensemble: Ensemble) -> None:
     from zkfleet.registry.hosts import choose_hosts
 
     choose_hosts(ensemble.hosts)
+
+
+def _check_port(endpoint: Endpoint) -> None:
+    """Raise `BadAddress` if somebody listens there already: he would be registered for our server."""
+    with contextlib.suppress(OSError):
+        socket.create_connection((endpoint.host or "localhost", endpoint.port), 1.0).close()
+        raise BadAddress(f"{endpoint}: somebody listens there already", hint="end it, or choose another port")
 
 
 def _register(
@@ -161,8 +171,15 @@ class Runner:
                     registry.close()
                 else:
                     self._registry = registry
-                    self._publish(registry)
+                    self._warn(self._publish(registry))
             return
+
+    def _warn(self, registration: "Registration") -> None:
+        """Say why the server is not registered, if it is not at once."""
+        with contextlib.suppress(NotConnected):
+            registration.wait_until_decided(5.0)
+        if registration.problem is not None:
+            click.echo(f"warning: not registered yet: {registration.problem}", err=True)
 
     def _deregister(self) -> None:
         self._over.set()

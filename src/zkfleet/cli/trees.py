@@ -14,7 +14,11 @@ from zkfleet.tree import Plan, make_graph, parse, validate
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 _TEXT = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 _PATH = click.argument("path", default="/")
-_TRIM = click.option("--trim/--no-trim", default=None, help="Delete, or silently keep, what the text leaves out.")
+_TRIM = click.option(
+    "--trim/--no-trim",
+    default=None,
+    help="Delete, or silently keep, nodes that the text leaves out below its own; else they are listed.",
+)
 _ACL = click.option("--acl", metavar="ACL", help="For all nodes: scheme:id:permissions,...")
 
 
@@ -23,7 +27,7 @@ def _read(file: str) -> tuple[str, str]:
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     name = "<stdin>" if file == "-" else file
     try:
-        return data.decode(), name
+        return data.decode("utf-8-sig"), name
     except UnicodeDecodeError as exc:
         raise BadInput(f"{name}: no UTF-8 at byte {exc.start}", hint="save it as UTF-8") from exc
 
