@@ -27,13 +27,17 @@ def zookeeper(tmp_path_factory):
 @pytest.fixture
 def hosts(zookeeper):
     """A connection string whose chroot is this test's own, and empty."""
+    return with_own_chroot(zookeeper.hosts)
+
+
+def with_own_chroot(hosts):
     chroot = f"/test{next(_numbers)}"
-    client = KazooClient(zookeeper.hosts)
+    client = KazooClient(hosts)
     client.start()
     client.create(chroot)
     client.stop()
     client.close()
-    return zookeeper.hosts + chroot
+    return hosts + chroot
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Members that are killed, paused and restarted, on an ensemble of three."""
 
 import threading
+import time
 
 import pytest
 
@@ -10,14 +11,16 @@ from zkfleet import Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 SERVERS = [f"h:{port}" for port in range(1, 6)]
+TIMEOUT = 5.0
+BACK_WITHIN = TIMEOUT + 2
 
 
 @pytest.fixture
 def fleet(ensemble):
     """Two registries, one that provides and one that looks, and what its callbacks saw."""
     with (
-        zkfleet.connect(ensemble.hosts, session_timeout=5, timeout=30) as provider,
-        zkfleet.connect(ensemble.hosts, session_timeout=5, timeout=30) as reader,
+        zkfleet.connect(ensemble.hosts, session_timeout=TIMEOUT, timeout=30) as provider,
+        zkfleet.connect(ensemble.hosts, session_timeout=TIMEOUT, timeout=30) as reader,
     ):
         provider.import_tree("/svc\n  threads = 1\n  /providers\n")
         registrations = [provider.register("/svc/providers", server) for server in SERVERS]
@@ -27,11 +30,13 @@ def fleet(ensemble):
         yield provider, reader, registrations, view, seen
 
 
-def check_all_is_well(fleet, ensemble, timeout=7.0):
-    """Every registration is there once, and every view equals a fresh read."""
+def check_all_is_well(fleet, ensemble):
+    """Soon after the ensemble has a leader every registration is there once, and every view equals a fresh read."""
     _, _, registrations, view, seen = fleet
-    wait_for(lambda: all(r.status is Status.REGISTERED for r in registrations), timeout=timeout + 10)
-    view.wait_until(lambda v: list(v) == SERVERS and v.stale_since is None, timeout + 10)
+    ensemble.leader()
+    deadline = time.monotonic() + BACK_WITHIN
+    wait_for(lambda: all(r.status is Status.REGISTERED for r in registrations), timeout=BACK_WITHIN)
+    view.wait_until(lambda v: list(v) == SERVERS and v.stale_since is None, deadline - time.monotonic())
     with zkfleet.connect(ensemble.hosts, timeout=30) as fresh:
         now = fresh.providers("/svc/providers")
         assert list(now) == SERVERS

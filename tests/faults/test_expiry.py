@@ -1,18 +1,29 @@
-"""Sessions that end in the middle of something, on one real server."""
+"""Sessions that end in the middle of something, on one real server and on an ensemble of three."""
 
 import threading
 
 import pytest
 
 import zkfleet
-from tests.conftest import wait_for
+from tests.conftest import wait_for, with_own_chroot
 from zkfleet import Status
 from zkfleet.registry import registering
-from zkfleet.testing import expire_session
+from zkfleet.testing import Ensemble, expire_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 TIMEOUT = 4.0
 BACK_WITHIN = TIMEOUT + 2
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    with Ensemble(tmp_path_factory.mktemp("three")) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture(params=["zookeeper", "three"])
+def hosts(request):
+    return with_own_chroot(request.getfixturevalue(request.param).hosts)
 
 
 @pytest.fixture
