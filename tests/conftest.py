@@ -1,4 +1,4 @@
-"""The real parts that tests stand on: one server for most, own ones for those that break them."""
+"""The parts that tests stand on: one server of each kind for most, own ones for those that break them."""
 
 import itertools
 import threading
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from kazoo.client import KazooClient
 
 import zkfleet
+from zkfleet.devserver import DevServer
 from zkfleet.testing import Ensemble, Proxy, ZooKeeperServer
 
 # How long an example takes says more of the machine than of us.
@@ -17,10 +18,14 @@ settings.load_profile("zkfleet")
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def zookeeper(tmp_path_factory):
-    """One real server for the whole run.  No test breaks it."""
-    with ZooKeeperServer(tmp_path_factory.mktemp("zookeeper")) as server:
+def a_server(kind, folder):
+    return DevServer(tick=0.5) if kind == "dev" else ZooKeeperServer(folder)
+
+
+@pytest.fixture(scope="session", params=["dev", "real"])
+def zookeeper(request, tmp_path_factory):
+    """One server of each kind for the whole run.  No test breaks it."""
+    with a_server(request.param, tmp_path_factory.mktemp("zookeeper")) as server:
         yield server
 
 
@@ -56,10 +61,10 @@ def registry(hosts):
         yield registry
 
 
-@pytest.fixture
-def own_zookeeper(tmp_path):
-    """A real server that this test may break."""
-    with ZooKeeperServer(tmp_path / "own") as server:
+@pytest.fixture(params=["dev", "real"])
+def own_zookeeper(request, tmp_path):
+    """A server, of each kind, that this test may break."""
+    with a_server(request.param, tmp_path / "own") as server:
         yield server
 
 

@@ -16,8 +16,9 @@ ROOMS = {
     "endpoints": {"errors"},
     "tree": {"errors", "paths"},
     "registry": {"errors", "paths", "endpoints", "tree"},
-    "testing": {"errors", "paths", "endpoints", "registry"},
-    "cli": {"errors", "paths", "endpoints", "tree", "registry", "testing", ""},
+    "devserver": {"errors", "paths", "endpoints"},
+    "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
+    "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", ""},
     "": {"errors", "registry"},
 }
 HOMES = {
@@ -29,6 +30,14 @@ HOMES = {
     "ZODB": {"cli"},
     "transaction": {"errors", "cli"},
 }
+# These decide, and leave doing to others: no clock, no thread, no socket, no file.
+PURE = {
+    f"zkfleet.devserver.{name}"
+    for name in ["jute", "codes", "requests", "access", "quota", "database", "sessions", "watches"]
+}
+PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writing", "reading", "words", "dispatch"]}
+PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launcher"}
+DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 
 def room(module):
@@ -67,6 +76,11 @@ def test_libraries_have_one_home(module):
     for name in imports(MODULES[module]):
         homes = HOMES.get(name.split(".")[0])
         assert homes is None or room(module) in homes, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_what_is_pure_does_nothing(module):
+    assert not {name.split(".")[0] for name in imports(MODULES[module])} & DOING
 
 
 def test_there_are_no_rings():

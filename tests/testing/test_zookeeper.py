@@ -14,6 +14,12 @@ from zkfleet.testing import Proxy, ZooKeeperServer, expire_session
 from zkfleet.testing.zookeeper import class_path, four_letters
 
 
+@pytest.fixture
+def own_zookeeper(tmp_path):
+    with ZooKeeperServer(tmp_path / "own") as server:
+        yield server
+
+
 def test_a_tarball_that_is_named_comes_first(tmp_path):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib/zookeeper-3.9.3.jar").touch()

@@ -1,0 +1,128 @@
+"""Who may do what with a znode?
+
+Identities are pairs of a scheme and an id, such as `("digest", "ann:hash")`.
+Every connection has one of the scheme `ip`, and one more for each credential
+that it showed.  Pure: passwords come in, hashes go out.
+
+Source: `DigestAuthenticationProvider`, `IPAuthenticationProvider` and
+`PrepRequestProcessor.fixupACL` of ZooKeeper 3.8.
+"""
+
+import base64
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from zkfleet.devserver.codes import Code, Refused
+from zkfleet.devserver.jute import AclEntry
+
+READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
+ALL = READ | WRITE | CREATE | DELETE | ADMIN
+Acl = tuple[AclEntry, ...]
+OPEN: Acl = (AclEntry(ALL, "world", "anyone"),)
+READABLE: Acl = (AclEntry(READ, "world", "anyone"),)
+
+
+class Identity(NamedTuple):
+    """Who somebody has shown to be."""
+
+    scheme: str
+    id: str
+
+    @property
+    def user(self) -> str:
+        """The name without its secret."""
+        return self.id.partition(":")[0] if self.scheme == "digest" else self.id
+
+
+def authenticate(scheme: str, credential: bytes, address: str) -> Identity:
+    """Return the identity that a credential proves.
+
+    Raises:
+        Refused: nobody here knows that scheme.
+    """
+    if scheme == "digest":
+        text = credential.decode(errors="replace")
+        hashed = base64.b64encode(hashlib.sha1(text.encode(), usedforsecurity=False).digest()).decode()
+        return Identity("digest", f"{text.partition(':')[0]}:{hashed}")
+    if scheme == "ip":
+        return Identity("ip", address)
+    raise Refused(Code.AUTH_FAILED)
+
+
+def settled(acl: Sequence[AclEntry], identities: Iterable[Identity]) -> Acl:
+    """Return the entries that a client's wish comes to: `auth` means whoever it has shown to be.
+
+    Raises:
+        Refused: an entry names nobody, or there is none.
+    """
+    found: list[AclEntry] = []
+    for entry in dict.fromkeys(acl):
+        if entry.scheme == "auth":
+            shown = [AclEntry(entry.bits, *identity) for identity in identities if identity.scheme == "digest"]
+            if not shown:
+                raise Refused(Code.INVALID_ACL)
+            found += shown
+        elif _is_well_formed(entry):
+            found.append(entry)
+        else:
+            raise Refused(Code.INVALID_ACL)
+    if not found:
+        raise Refused(Code.INVALID_ACL)
+    return tuple(found)
+
+
+def _is_well_formed(entry: AclEntry) -> bool:
+    match entry.scheme:
+        case "world":
+            return entry.id == "anyone"
+        case "digest":
+            # Java's split drops what is empty at the end.
+            return len(entry.id.rstrip(":").split(":")) == 2
+        case "ip":
+            return _network(entry.id) is not None
+    return False
+
+
+def _network(text: str) -> ipaddress.IPv4Network | None:
+    _, slash, bits = text.partition("/")
+    if slash and not bits.isdecimal():
+        return None
+    try:
+        return ipaddress.IPv4Network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def check(acl: Acl, bits: int, identities: Iterable[Identity]) -> None:
+    """See that one of the identities has one of the permissions.
+
+    Raises:
+        Refused: none has.
+    """
+    if acl is not OPEN and not any(entry.bits & bits and _matches(entry, identities) for entry in acl):
+        raise Refused(Code.NO_AUTH)
+
+
+def _matches(entry: AclEntry, identities: Iterable[Identity]) -> bool:
+    if entry.scheme == "world":
+        return True
+    if entry.scheme == "ip":
+        network = _network(entry.id)
+        return any(network and _is_in(who.id, network) for who in identities if who.scheme == "ip")
+    return any(who == (entry.scheme, entry.id) for who in identities)
+
+
+def _is_in(address: str, network: ipaddress.IPv4Network) -> bool:
+    try:
+        return ipaddress.IPv4Address(address) in network
+    except ValueError:
+        return False
+
+
+def without_secrets(acl: Acl) -> Acl:
+    """Return entries as those may see them who may not administer."""
+    return tuple(
+        entry._replace(id=f"{entry.id.partition(':')[0]}:x") if entry.scheme == "digest" else entry for entry in acl
+    )

@@ -1,0 +1,288 @@
+"""How does the dev server listen?
+
+The asyncio shell around `dispatch`: sockets, the clock, and a thread for the
+loop.  It hands on bytes and carries orders out; nothing is decided here, but
+for a client that does not read: what waits for it is bounded.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Self, TypeVar, cast
+
+from zkfleet.devserver import snapshot
+from zkfleet.devserver.database import Database
+from zkfleet.devserver.dispatch import Close, Order, Server
+from zkfleet.devserver.sessions import Sessions
+from zkfleet.endpoints import Endpoint
+from zkfleet.errors import BadAddress, Closed
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+LOOPBACK = "127.0.0.1"
+MOST_UNREAD = 32 << 20
+BACKLOG = 1024
+LONGEST_PAUSE = 0.5
+SECONDS_BETWEEN_SAVES = 5.0
+PATIENCE = 10.0
+
+
+class DevServer:
+    """One ZooKeeper server on a thread of this process, for development and tests.
+
+    Everything is kept in memory.  Use it as a context manager, or `start` and
+    `stop` it; all methods may be called from any thread.
+
+    Args:
+        port: 0 for any that is free; it stays the same over `restart`.
+        host: where to listen; loopback unless told otherwise.
+        data: a file to keep everything in between runs, read if it is there.
+        tick: seconds; sessions end at the end of one.
+        session_timeouts: the shortest and the longest that is granted, in
+            seconds; None for 2 and 20 ticks, as in ZooKeeper.
+        clock: seconds, on a clock that only goes forward; tests bring their own.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        host: str = LOOPBACK,
+        data: Path | None = None,
+        tick: float = 2.0,
+        session_timeouts: tuple[float, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.host, self.port, self.now = host, port, clock
+        self._data, self._tick = data, tick
+        self._timeouts = session_timeouts or (2 * tick, 20 * tick)
+        self._connections: dict[int, _Connection] = {}
+        self._numbers = 0
+        self._running = threading.Event()
+        self._running.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._saved_zxid = -1
+        self._save_due = 0.0
+        self._begin_anew()
+        if data is not None and data.exists():
+            text = data.read_text(encoding="utf-8")
+            snapshot.load(text, self.core.database, self.core.sessions, now=clock())
+
+    def _begin_anew(self) -> None:
+        shortest, longest = self._timeouts
+        first = time.time_ns() // 1_000_000
+        sessions = Sessions(os.urandom(16), first, tick=self._tick, shortest=shortest, longest=longest)
+        self.core = Server(sessions, Database(), epoch=(time.time() - self.now()) * 1000)
+
+    @property
+    def hosts(self) -> str:
+        """The connection string."""
+        return str(Endpoint(self.host, self.port))
+
+    # -- coming and going
+
+    def start(self) -> Self:
+        """Listen; the server answers when this returns.
+
+        Raises:
+            BadAddress: it cannot listen there.
+        """
+        ready: Future[int] = Future()
+        self._thread = threading.Thread(target=self._run, args=[ready], name="zkfleet-devserver", daemon=True)
+        self._thread.start()
+        try:
+            self.port = ready.result(PATIENCE)
+        except OSError as exc:
+            self._thread.join()
+            self._thread = None
+            raise BadAddress(f"{self.hosts}: {exc.strerror}", hint="choose another port; 0 takes a free one") from exc
+        logger.info("devserver_started hosts=%s: for development and tests, not for production", self.hosts)
+        return self
+
+    def stop(self) -> None:
+        """Stop listening and keep what is to be kept.  Twice is fine."""
+        if self._end():
+            self._save()
+
+    def kill(self) -> None:
+        """Stop as after a power cut: connections break, nothing is saved now, sessions live on."""
+        self._end()
+
+    def restart(self) -> None:
+        """Stop and start again, with everything that was there but the connections and watches."""
+        self._end()
+        core = self.core
+        self.core = Server(core.sessions, core.database, epoch=core.epoch)
+        # Whoever was alive gets its whole timeout to come back in.
+        for session in core.sessions.timeouts:
+            core.sessions.touch(session, now=self.now())
+        self.start()
+
+    def wipe(self) -> None:
+        """Stop, forget everything, sessions too, and start again."""
+        self._end()
+        self._begin_anew()
+        self.start()
+
+    def pause(self) -> None:
+        """Do nothing any more, with all connections open and silent, until `resume`."""
+        if self._loop is not None and self._running.is_set():
+            self._running.clear()
+            self._loop.call_soon_threadsafe(self._running.wait)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._running.set()
+
+    def expire_session(self, session: int) -> None:
+        """End a session as if its time were over."""
+        self._call(lambda: self.carry_out(self.core.expire(session)))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    # -- the thread
+
+    def _run(self, ready: "Future[int]") -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(_log_fault)
+        try:
+            listener = loop.run_until_complete(
+                loop.create_server(lambda: _Connection(self), self.host, self.port, backlog=BACKLOG)
+            )
+        except OSError as exc:
+            ready.set_exception(exc)
+            loop.close()
+            return
+        self._loop = loop
+        self._tick_and_again()
+        ready.set_result(listener.sockets[0].getsockname()[1])
+        try:
+            loop.run_forever()
+        finally:
+            listener.close()
+            for connection in list(self._connections.values()):
+                connection.transport.abort()
+            # Whatever was closed or aborted is told so in the next round.
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+    def _end(self) -> bool:
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return False
+        self.resume()
+        self._loop = self._thread = None
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE)
+        self._connections.clear()
+        return True
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """Run a function on the loop's thread and return what it returns."""
+        loop, done = self._loop, Future[T]()
+        if loop is None:
+            raise Closed("this dev server does not run", hint="start() it")
+        loop.call_soon_threadsafe(lambda: _settle(done, function))
+        return done.result(PATIENCE)
+
+    def _tick_and_again(self) -> None:
+        now = self.now()
+        self.carry_out(self.core.tick(now=now))
+        if self._data is not None and now >= self._save_due:
+            self._save_due = now + SECONDS_BETWEEN_SAVES
+            self._save()
+        if self._loop is not None:
+            self._loop.call_later(min(self._tick / 4, LONGEST_PAUSE), self._tick_and_again)
+
+    def _save(self) -> None:
+        zxid = self.core.database.zxid
+        if self._data is None or zxid == self._saved_zxid:
+            return
+        try:
+            snapshot.write(self._data, snapshot.dump(self.core.database, self.core.sessions))
+            self._saved_zxid = zxid
+        except OSError as exc:
+            logger.error("devserver_not_saved file=%s reason=%s", self._data, exc)
+
+    # -- connections, on the loop's thread
+
+    def take_in(self, connection: "_Connection", address: str, port: int) -> int:
+        """Take a new connection and return its number."""
+        self._numbers += 1
+        self._connections[self._numbers] = connection
+        self.core.connected(self._numbers, address, port, now=self.now())
+        return self._numbers
+
+    def let_go(self, number: int) -> None:
+        """Forget a connection that is gone."""
+        if self._connections.pop(number, None) is not None:
+            self.core.lost(number)
+
+    def carry_out(self, orders: list[Order]) -> None:
+        """Write and close as the core says; what goes to one connection goes at once."""
+        written: dict[int, list[bytes]] = {}
+        closed = []
+        for order in orders:
+            if isinstance(order, Close):
+                closed.append(order.connection)
+            else:
+                written.setdefault(order.connection, []).append(order.data)
+        for number, parts in written.items():
+            if (connection := self._connections.get(number)) is not None:
+                connection.transport.write(b"".join(parts))
+                if connection.transport.get_write_buffer_size() > MOST_UNREAD:
+                    logger.warning("client_dropped number=%d reason=it does not read", number)
+                    connection.transport.abort()
+        for number in closed:
+            if (connection := self._connections.pop(number, None)) is not None:
+                connection.transport.close()
+
+
+class _Connection(asyncio.Protocol):
+    """One client: bytes in, orders out."""
+
+    def __init__(self, shell: DevServer) -> None:
+        self._shell = shell
+        self._number = 0
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        address, port = transport.get_extra_info("peername")[:2]
+        self._number = self._shell.take_in(self, address, port)
+
+    def data_received(self, data: bytes) -> None:
+        shell = self._shell
+        shell.carry_out(shell.core.received_bytes(self._number, data, now=shell.now()))
+
+    # While a client does not read its replies, it may not ask for more.
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shell.let_go(self._number)
+
+
+def _settle(done: "Future[T]", function: Callable[[], T]) -> None:
+    try:
+        done.set_result(function())
+    except Exception as exc:  # it is the caller's, on another thread
+        done.set_exception(exc)
+
+
+def _log_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    logger.error("devserver_fault what=%s", context.get("message"), exc_info=cast(Exception, context.get("exception")))

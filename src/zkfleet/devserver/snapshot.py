@@ -1,0 +1,97 @@
+"""How does a dev server's state survive its process?
+
+One JSON document with every znode, session and count, written as a whole to a
+file beside the old one and put in its place.  For small trees, like everything
+here.  `dump` and `load` are pure; `read` and `write` touch the file.
+"""
+
+import base64
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from zkfleet.devserver.access import Acl
+from zkfleet.devserver.database import SYSTEM, Database, Znode
+from zkfleet.devserver.jute import AclEntry
+from zkfleet.devserver.sessions import Sessions
+from zkfleet.errors import BadInput
+
+FORMAT = "zkfleet dev server 1"
+_COUNTS = ("owner", "czxid", "mzxid", "pzxid", "ctime", "mtime", "version", "cversion", "aversion")
+
+
+def dump(database: Database, sessions: Sessions) -> str:
+    """Return everything as text."""
+    acls: dict[Acl, int] = {}
+    nodes = []
+    for path, node in database.nodes.items():
+        data = None if node.data is None else base64.b64encode(node.data).decode()
+        counts = [getattr(node, name) for name in _COUNTS]
+        nodes.append([path, data, acls.setdefault(node.acl, len(acls)), *counts])
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "zxid": database.zxid,
+            "secret": sessions.secret.hex(),
+            "next_id": sessions.next_id,
+            "sessions": list(sessions.timeouts.items()),
+            "acls": list(acls),
+            "nodes": nodes,
+            "containers": sorted(database.containers),
+            "lifetimes": database.lifetimes,
+        },
+        separators=(",", ":"),
+    )
+
+
+def load(text: str, database: Database, sessions: Sessions, *, now: float) -> None:
+    """Put what a text tells into an empty database and session table.
+
+    Raises:
+        BadInput: it is no snapshot.
+    """
+    try:
+        kept = json.loads(text)
+        if kept["format"] != FORMAT:
+            raise BadInput(f"a snapshot of another format: {kept['format']!r}", hint=f"this version reads {FORMAT!r}")
+        _load(kept, database, sessions, now)
+    except (ValueError, KeyError, TypeError, IndexError) as exc:
+        if isinstance(exc, BadInput):
+            raise
+        raise BadInput(
+            f"no snapshot of a dev server: {type(exc).__name__}: {exc}", hint="name a file of its own, or a new one"
+        ) from exc
+
+
+def _load(kept: dict[str, Any], database: Database, sessions: Sessions, now: float) -> None:
+    sessions.secret, sessions.next_id = bytes.fromhex(kept["secret"]), int(kept["next_id"])
+    for session, timeout in kept["sessions"]:
+        sessions.restore(int(session), float(timeout), now=now)
+    acls = [tuple(AclEntry(int(bits), str(scheme), str(id_)) for bits, scheme, id_ in acl) for acl in kept["acls"]]
+    containers = set(kept["containers"])
+    for path, data, acl, *counts in kept["nodes"]:
+        node = database.nodes[path] if path in SYSTEM else Znode()
+        node.data = None if data is None else base64.b64decode(data, validate=True)
+        node.acl = acls[acl]
+        for name, count in zip(_COUNTS, counts, strict=True):
+            setattr(node, name, int(count))
+        if path not in SYSTEM:
+            database.restore(path, node, container=path in containers, lifetime=kept["lifetimes"].get(path))
+    database.zxid = int(kept["zxid"])
+
+
+def write(file: Path, text: str) -> None:
+    """Put a text in the place of a file, as a whole or not at all; raises `OSError`."""
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
