@@ -1,10 +1,10 @@
 """What does the server do with the bytes that arrive?
 
 The whole server without a socket: told of connections, bytes and the time, it
-answers with `Send` and `Close` orders for whoever owns the sockets (`server`,
-the only caller).  Connections are numbers.  What is done for one is in the
-order of its bytes; a watch's event goes out before the reply that could reveal
-the change, since both are written in the order in which they were made.
+answers with `Send`, `Close` and `Hold` orders for whoever owns the sockets
+(`server`, the only caller).  Connections are numbers.  What is done for one is
+in the order of its bytes; a watch's event goes out before the reply that could
+reveal the change, since both are written in the order in which they were made.
 
 Source: `NIOServerCnxn`, `ZooKeeperServer` and its processors, ZooKeeper 3.8.
 """
@@ -33,6 +33,9 @@ _SYNC_CONNECTED = 3
 _CONNECTED = struct.Struct(">iiq")
 SECONDS_WITHOUT_SESSION = 10.0
 SECONDS_BETWEEN_CLEANINGS = 60.0
+# Bytes of replies to one client in one go.  A packet of requests can ask for
+# ten thousand times its own size; the rest of it waits until these are read.
+ENOUGH_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,14 @@ class Close:
     connection: int
 
 
-Order = Send | Close
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Read no more from a connection; once it has taken what was sent, call `go_on`."""
+
+    connection: int
+
+
+Order = Send | Close | Hold
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +77,8 @@ class Peer:
     timeout: float = 0.0
     received: int = 0
     sent: int = 0
-    last: str = "NA"
+    bytes_sent: int = 0
+    last: Op | None = None
     last_xid: int = -1
     last_zxid: int = -1
 
@@ -83,10 +94,11 @@ class Server:
         sessions: the session table; it knows the timeouts.
         database: the znodes.
         epoch: milliseconds since 1970 when the clock was at 0.
+        since: seconds on the clock when it started.
     """
 
-    def __init__(self, sessions: Sessions, database: Database, *, epoch: float) -> None:
-        self.sessions, self.database, self.epoch = sessions, database, epoch
+    def __init__(self, sessions: Sessions, database: Database, *, epoch: float, since: float = 0.0) -> None:
+        self.sessions, self.database, self.epoch, self.since = sessions, database, epoch, since
         self.watches = Watches()
         self.peers: dict[int, Peer] = {}
         self.received = self.sent = 0
@@ -121,6 +133,10 @@ class Server:
             self._close(peer)
         return self._taken()
 
+    def go_on(self, connection: int, *, now: float) -> list[Order]:
+        """Act on what a connection on hold had asked for before."""
+        return self.received_bytes(connection, b"", now=now)
+
     def tick(self, *, now: float) -> list[Order]:
         """Expire what is due."""
         for session in self.sessions.expired(now=now):
@@ -150,7 +166,11 @@ class Server:
 
     def _take_packets(self, peer: Peer, now: float) -> None:
         buffer, begin = peer.buffer, 0
+        enough = peer.bytes_sent + ENOUGH_AT_ONCE
         while len(buffer) - begin >= 4 and peer.number in self.peers:
+            if peer.bytes_sent >= enough:
+                self._orders.append(Hold(peer.number))
+                break
             if not peer.session and (word := bytes(buffer[begin : begin + 4])) in words.WORDS:
                 self._answer_word(peer, word, now)
                 return
@@ -179,6 +199,7 @@ class Server:
 
     def _send(self, peer: Peer, payload: bytes) -> None:
         peer.sent += 1
+        peer.bytes_sent += len(payload)
         self.sent += 1
         self._orders.append(Send(peer.number, framed(payload)))
 
@@ -237,7 +258,7 @@ class Server:
         if op in WRITES:
             self.database.zxid += 1
         self._answer(peer, xid, op, reader, now)
-        peer.last, peer.last_xid, peer.last_zxid = op.name, xid, self.database.zxid
+        peer.last, peer.last_xid, peer.last_zxid = op, xid, self.database.zxid
         if op is Op.CLOSE:
             self._close(peer)
 

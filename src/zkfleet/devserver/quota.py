@@ -17,6 +17,7 @@ ROOT = "/zookeeper/quota"
 LIMITS, STATS = "zookeeper_limits", "zookeeper_stats"
 Undo = Callable[[], object]
 _FIRST = ("count", "bytes")
+_NUMBERS = re.compile(r"(\w+)=(-?[0-9]{1,18})(?![0-9])")
 
 
 class HasData(Protocol):
@@ -86,19 +87,20 @@ class Quotas:
 
     def _count(self, path: str) -> tuple[int, int]:
         """Return how many znodes there are at and below a path, and the size of their data."""
-        node = self._nodes.get(path)
-        if node is None:
-            return 0, 0
-        count, size = 1, len(node.data or b"")
-        for name in node.children or ():
-            more, larger = self._count(f"{path.rstrip('/')}/{name}")
-            count, size = count + more, size + larger
+        count = size = 0
+        to_visit = [path]
+        while to_visit:
+            path = to_visit.pop()
+            node = self._nodes.get(path)
+            if node is not None:
+                count, size = count + 1, size + len(node.data or b"")
+                to_visit += [f"{path.rstrip('/')}/{name}" for name in node.children or ()]
         return count, size
 
 
 def _read(data: bytes) -> dict[str, int]:
-    """Return the numbers in the data of a quota's znode."""
-    return {name: int(number) for name, number in re.findall(r"(\w+)=(-?\d+)", data.decode(errors="replace"))}
+    """Return the numbers in the data of a quota's znode, as far as these are any: clients may write there."""
+    return {name: int(number) for name, number in _NUMBERS.findall(data.decode(errors="replace"))}
 
 
 def _spell(numbers: Mapping[str, int]) -> bytes:

@@ -33,6 +33,10 @@ from zkfleet.devserver.requests import (
 from zkfleet.devserver.watches import Kind, Mode, Watches
 from zkfleet.devserver.writing import END, error_part, part
 
+# Bytes of the reply to one batch, whose few bytes could else ask for gigabytes.
+# Clients take no more than jute.maxbuffer in a packet anyway.
+MOST_AT_ONCE = 16 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -61,7 +65,7 @@ class Reader:
             case GetChildren2():
                 return self.get_children(wish) + self._node(wish.path).stat()
             case MultiRead():
-                return b"".join((*map(self._part, wish.reads), END))
+                return self.multi_read(wish)
             case GetAcl():
                 return self.get_acl(wish)
             case CountAll():
@@ -98,6 +102,16 @@ class Reader:
         if wish.watch:
             self.watches.watch_children(wish.path, self.connection)
         return jute.texts(node.children or ())
+
+    def multi_read(self, wish: MultiRead) -> bytes:
+        """Read several things at once."""
+        parts, size = [], 0
+        for read in wish.reads:
+            parts.append(self._part(read))
+            size += len(parts[-1])
+            if size > MOST_AT_ONCE:
+                raise Malformed("a batch that reads too much")
+        return b"".join((*parts, END))
 
     def _part(self, read: GetData | GetChildren) -> bytes:
         # In a batch no read leaves a watch behind.

@@ -2,7 +2,8 @@
 
 The asyncio shell around `dispatch`: sockets, the clock, and a thread for the
 loop.  It hands on bytes and carries orders out; nothing is decided here, but
-for a client that does not read: what waits for it is bounded.
+for a client that does not read: what waits for it is bounded, and so is how
+long it is waited for.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import Self, TypeVar, cast
 
 from zkfleet.devserver import snapshot
 from zkfleet.devserver.database import Database
-from zkfleet.devserver.dispatch import Close, Order, Server
+from zkfleet.devserver.dispatch import Close, Hold, Order, Send, Server
 from zkfleet.devserver.sessions import Sessions
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, Closed
@@ -63,19 +64,20 @@ class DevServer:
         self._data, self._tick = data, tick
         self._timeouts = session_timeouts or (2 * tick, 20 * tick)
         self._connections: dict[int, _Connection] = {}
+        self._transports: set[asyncio.Transport] = set()
         self._numbers = 0
         self._running = threading.Event()
         self._running.set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._saved_zxid = -1
         self._save_due = 0.0
+        self._saving_fails = False
         self._begin_anew()
-        if data is not None and data.exists():
-            text = data.read_text(encoding="utf-8")
+        if data is not None and (text := snapshot.read(data)) is not None:
             snapshot.load(text, self.core.database, self.core.sessions, now=clock())
 
     def _begin_anew(self) -> None:
+        self._saved_zxid = -1
         shortest, longest = self._timeouts
         first = time.time_ns() // 1_000_000
         sessions = Sessions(os.urandom(16), first, tick=self._tick, shortest=shortest, longest=longest)
@@ -89,20 +91,28 @@ class DevServer:
     # -- coming and going
 
     def start(self) -> Self:
-        """Listen; the server answers when this returns.
+        """Listen; the server answers when this returns.  Twice is fine.
 
         Raises:
             BadAddress: it cannot listen there.
         """
+        if self._thread is not None:
+            return self
+        core = self.core
+        self.core = Server(core.sessions, core.database, epoch=core.epoch, since=self.now())
+        # Whoever was alive gets its whole timeout to come back in.
+        for session in core.sessions.timeouts:
+            core.sessions.touch(session, now=self.now())
         ready: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, args=[ready], name="zkfleet-devserver", daemon=True)
         self._thread.start()
         try:
             self.port = ready.result(PATIENCE)
-        except OSError as exc:
+        except (OSError, OverflowError, UnicodeError) as exc:
             self._thread.join()
             self._thread = None
-            raise BadAddress(f"{self.hosts}: {exc.strerror}", hint="choose another port; 0 takes a free one") from exc
+            reason = getattr(exc, "strerror", None) or exc
+            raise BadAddress(f"{self.hosts}: {reason}", hint="choose another port; 0 takes a free one") from exc
         logger.info("devserver_started hosts=%s: for development and tests, not for production", self.hosts)
         return self
 
@@ -118,11 +128,6 @@ class DevServer:
     def restart(self) -> None:
         """Stop and start again, with everything that was there but the connections and watches."""
         self._end()
-        core = self.core
-        self.core = Server(core.sessions, core.database, epoch=core.epoch)
-        # Whoever was alive gets its whole timeout to come back in.
-        for session in core.sessions.timeouts:
-            core.sessions.touch(session, now=self.now())
         self.start()
 
     def wipe(self) -> None:
@@ -160,8 +165,9 @@ class DevServer:
             listener = loop.run_until_complete(
                 loop.create_server(lambda: _Connection(self), self.host, self.port, backlog=BACKLOG)
             )
-        except OSError as exc:
+        except (OSError, OverflowError, UnicodeError) as exc:
             ready.set_exception(exc)
+            loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
             return
         self._loop = loop
@@ -171,10 +177,11 @@ class DevServer:
             loop.run_forever()
         finally:
             listener.close()
-            for connection in list(self._connections.values()):
-                connection.transport.abort()
+            for transport in list(self._transports):
+                transport.abort()
             # Whatever was closed or aborted is told so in the next round.
             loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
 
     def _end(self) -> bool:
@@ -211,9 +218,16 @@ class DevServer:
             return
         try:
             snapshot.write(self._data, snapshot.dump(self.core.database, self.core.sessions))
-            self._saved_zxid = zxid
         except OSError as exc:
-            logger.error("devserver_not_saved file=%s reason=%s", self._data, exc)
+            # It is tried again and again, and told once.
+            if not self._saving_fails:
+                logger.error("devserver_not_saved file=%s reason=%s", self._data, exc)
+            self._saving_fails = True
+            return
+        self._saved_zxid = zxid
+        if self._saving_fails:
+            logger.info("devserver_saved_again file=%s", self._data)
+            self._saving_fails = False
 
     # -- connections, on the loop's thread
 
@@ -221,40 +235,66 @@ class DevServer:
         """Take a new connection and return its number."""
         self._numbers += 1
         self._connections[self._numbers] = connection
+        self._transports.add(connection.transport)
         self.core.connected(self._numbers, address, port, now=self.now())
         return self._numbers
 
-    def let_go(self, number: int) -> None:
+    def let_go(self, number: int, transport: asyncio.Transport) -> None:
         """Forget a connection that is gone."""
+        self._transports.discard(transport)
         if self._connections.pop(number, None) is not None:
             self.core.lost(number)
 
     def carry_out(self, orders: list[Order]) -> None:
         """Write and close as the core says; what goes to one connection goes at once."""
         written: dict[int, list[bytes]] = {}
-        closed = []
+        others: list[Close | Hold] = []
         for order in orders:
-            if isinstance(order, Close):
-                closed.append(order.connection)
-            else:
+            if isinstance(order, Send):
                 written.setdefault(order.connection, []).append(order.data)
+            else:
+                others.append(order)
         for number, parts in written.items():
-            if (connection := self._connections.get(number)) is not None:
-                connection.transport.write(b"".join(parts))
-                if connection.transport.get_write_buffer_size() > MOST_UNREAD:
-                    logger.warning("client_dropped number=%d reason=it does not read", number)
-                    connection.transport.abort()
-        for number in closed:
-            if (connection := self._connections.pop(number, None)) is not None:
-                connection.transport.close()
+            self._write(number, b"".join(parts))
+        for order in others:
+            if (connection := self._connections.get(order.connection)) is None:
+                continue
+            if isinstance(order, Hold):
+                connection.hold()
+            else:
+                del self._connections[order.connection]
+                self._close(connection.transport)
+
+    def _write(self, number: int, data: bytes) -> None:
+        if (connection := self._connections.get(number)) is None:
+            return
+        transport = connection.transport
+        transport.write(data)
+        if (size := transport.get_write_buffer_size()) > MOST_UNREAD:
+            address, port = transport.get_extra_info("peername")[:2]
+            logger.warning("client_dropped peer=%s:%d reason=it has not read %d bytes", address, port, size)
+            del self._connections[number]
+            self.core.lost(number)
+            transport.abort()
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        transport.close()
+        # What it was sent last is worth some patience, but not for ever.
+        if transport.get_write_buffer_size() and self._loop is not None:
+            self._loop.call_later(PATIENCE, transport.abort)
 
 
 class _Connection(asyncio.Protocol):
-    """One client: bytes in, orders out."""
+    """One client: bytes in, orders out.
+
+    While it does not read its replies, it may not ask for more: then nothing
+    is read from it, and what it had asked for before waits in the core.
+    """
 
     def __init__(self, shell: DevServer) -> None:
         self._shell = shell
         self._number = 0
+        self._on_hold = self._is_full = False
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -266,15 +306,36 @@ class _Connection(asyncio.Protocol):
         shell = self._shell
         shell.carry_out(shell.core.received_bytes(self._number, data, now=shell.now()))
 
-    # While a client does not read its replies, it may not ask for more.
+    def hold(self) -> None:
+        """Take nothing more until all is written, then go on with what waits."""
+        self._on_hold = True
+        self.transport.pause_reading()
+        if not self._is_full:
+            # Others come first, even if this one reads as fast as it is written to.
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._is_full or not self._on_hold:
+            return
+        self._on_hold = False
+        shell = self._shell
+        shell.carry_out(shell.core.go_on(self._number, now=shell.now()))
+        if not (self._on_hold or self._is_full):
+            self.transport.resume_reading()
+
     def pause_writing(self) -> None:
+        self._is_full = True
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self.transport.resume_reading()
+        self._is_full = False
+        if self._on_hold:
+            self._go_on()
+        else:
+            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._shell.let_go(self._number)
+        self._shell.let_go(self._number, self.transport)
 
 
 def _settle(done: "Future[T]", function: Callable[[], T]) -> None:
@@ -285,4 +346,7 @@ def _settle(done: "Future[T]", function: Callable[[], T]) -> None:
 
 
 def _log_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    logger.error("devserver_fault what=%s", context.get("message"), exc_info=cast(Exception, context.get("exception")))
+    fault = context.get("exception")
+    # What the machine refuses, such as one more file, is nobody's bug here: no traceback.
+    exc_info = None if isinstance(fault, OSError) else cast(Exception, fault)
+    logger.error("devserver_fault what=%s reason=%s", context.get("message"), fault, exc_info=exc_info)

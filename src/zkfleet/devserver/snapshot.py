@@ -19,6 +19,7 @@ from zkfleet.devserver.sessions import Sessions
 from zkfleet.errors import BadInput
 
 FORMAT = "zkfleet dev server 1"
+_HINT = "name a file of its own, or a new one"
 _COUNTS = ("owner", "czxid", "mzxid", "pzxid", "ctime", "mtime", "version", "cversion", "aversion")
 
 
@@ -57,12 +58,11 @@ def load(text: str, database: Database, sessions: Sessions, *, now: float) -> No
         if kept["format"] != FORMAT:
             raise BadInput(f"a snapshot of another format: {kept['format']!r}", hint=f"this version reads {FORMAT!r}")
         _load(kept, database, sessions, now)
-    except (ValueError, KeyError, TypeError, IndexError) as exc:
-        if isinstance(exc, BadInput):
-            raise
-        raise BadInput(
-            f"no snapshot of a dev server: {type(exc).__name__}: {exc}", hint="name a file of its own, or a new one"
-        ) from exc
+    except BadInput:
+        raise
+    # Whatever a file can hold that is JSON and not ours.
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+        raise BadInput(f"no snapshot of a dev server: {type(exc).__name__}: {exc}", hint=_HINT) from exc
 
 
 def _load(kept: dict[str, Any], database: Database, sessions: Sessions, now: float) -> None:
@@ -80,6 +80,22 @@ def _load(kept: dict[str, Any], database: Database, sessions: Sessions, now: flo
         if path not in SYSTEM:
             database.restore(path, node, container=path in containers, lifetime=kept["lifetimes"].get(path))
     database.zxid = int(kept["zxid"])
+
+
+def read(file: Path) -> str | None:
+    """Return what a file holds, None if there is no such file.
+
+    Raises:
+        BadInput: it cannot be read, or is no text.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise BadInput(f"{file}: {exc.strerror}", hint=_HINT) from exc
+    except UnicodeError as exc:
+        raise BadInput(f"{file}: no snapshot of a dev server: it is no text", hint=_HINT) from exc
 
 
 def write(file: Path, text: str) -> None:

@@ -10,9 +10,36 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from zkfleet.devserver.requests import Op
+
 if TYPE_CHECKING:
     from zkfleet.devserver.dispatch import Peer, Server
 
+# What was done last on a connection, as the real one abbreviates it.
+_LAST = {
+    **dict.fromkeys((Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER, Op.CREATE_TTL), "CREA"),
+    **dict.fromkeys((Op.GET_CHILDREN, Op.GET_CHILDREN2), "GETC"),
+    None: "SESS",
+    Op.DELETE: "DELE",
+    Op.EXISTS: "EXIS",
+    Op.GET_DATA: "GETD",
+    Op.SET_DATA: "SETD",
+    Op.GET_ACL: "GETA",
+    Op.SET_ACL: "SETA",
+    Op.SYNC: "SYNC",
+    Op.PING: "PING",
+    Op.MULTI: "MULT",
+    Op.MULTI_READ: "MLTR",
+    Op.CHECK: "CHEC",
+    Op.CHECK_WATCHES: "CHKW",
+    Op.REMOVE_WATCHES: "REMW",
+    Op.SET_WATCHES: "SETW",
+    Op.SET_WATCHES2: "STW2",
+    Op.ADD_WATCH: "ADDW",
+    Op.GET_EPHEMERALS: "GETE",
+    Op.COUNT_ALL: "GETACN",
+    Op.WHO_AM_I: "HOMI",
+}
 VERSION = "3.8.0-zkfleet-development-server, built on nothing: it is Python"
 
 
@@ -50,15 +77,18 @@ def _connection(peer: "Peer") -> str:
 
 
 def _cons(server: "Server", _now: float) -> str:
-    return "".join(f"{_connection(peer)}{_session(peer)})\n" for peer in server.peers.values()) + "\n"
+    return "".join(f"{_connection(peer)}{_session(server, peer)})\n" for peer in server.peers.values()) + "\n"
 
 
-def _session(peer: "Peer") -> str:
+def _session(server: "Server", peer: "Peer") -> str:
     if not peer.session:
         return ""
-    xid = f",lcxid=0x{peer.last_xid & 0xFFFFFFFF:x}" if peer.last_xid >= 0 else ""
+    last = _LAST.get(peer.last, "NA")
+    # A new session begins with the transaction that opened it.
+    last_xid = 0 if peer.last is None else peer.last_xid
+    xid = f",lcxid=0x{last_xid:x}" if last_xid >= 0 else ""
     return (
-        f",sid=0x{peer.session:x},lop={peer.last},est=0,to={peer.timeout * 1000:.0f}{xid}"
+        f",sid=0x{peer.session:x},lop={last},est={server.time(peer.since)},to={peer.timeout * 1000:.0f}{xid}"
         f",lzxid=0x{max(peer.last_zxid, 0):x},lresp=0,llat=0,minlat=0,avglat=0,maxlat=0"
     )
 
@@ -70,6 +100,9 @@ def _mntr(server: "Server", now: float) -> str:
         "server_state": "standalone",
         "ephemerals_count": sum(map(len, database.ephemerals.values())),
         "num_alive_connections": len(server.peers),
+        "avg_latency": 0.0,
+        "min_latency": 0,
+        "max_latency": 0,
         "outstanding_requests": 0,
         "znode_count": _node_count(server),
         "global_sessions": len(server.sessions.timeouts),
@@ -78,7 +111,7 @@ def _mntr(server: "Server", now: float) -> str:
         "watch_count": server.watches.count,
         "approximate_data_size": sum(len(path) + len(node.data or b"") for path, node in database.nodes.items()),
         "local_sessions": 0,
-        "uptime": int(now * 1000),
+        "uptime": int((now - server.since) * 1000),
     }
     return "".join(f"zk_{name}\t{value}\n" for name, value in values.items())
 
