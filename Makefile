@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all lint bench docs clean
+.PHONY: help demo test test-all fuzz lint bench docs clean
 
 help: ## say what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ test: $(READY) zookeeper ## everything that is tested, on a real ZooKeeper
 
 test-all: zookeeper ## the tests on every Python from 3.11 to 3.14 that is found
 	scripts/test-all
+
+fuzz: $(READY) ## ten minutes of damaged requests to the dev server
+	ZKFLEET_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/devserver/test_fuzz.py
 
 lint: $(READY) ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -1,0 +1,306 @@
+"""Whatever is sent, the server answers or closes: nothing is raised, and what holds goes on holding.
+
+`make fuzz` runs this for ten minutes; in `make test` it is half of one.
+"""
+
+import contextlib
+import os
+import random
+import time
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.conformance import wire
+from tests.devserver.driving import Driven, check_invariants, hello, request
+from zkfleet.devserver import jute, words
+from zkfleet.devserver.jute import Malformed
+from zkfleet.devserver.requests import Op, connect, decode
+
+SECONDS = float(os.environ.get("ZKFLEET_FUZZ_SECONDS", "30"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 120)]
+PATHS = [
+    "",
+    "/",
+    "/a",
+    "/a/b",
+    "/a/b/c",
+    "/e",
+    "/t",
+    "a",
+    "/a/",
+    "//",
+    "/a/../b",
+    "/\0",
+    "/\ufffd",
+    "/zookeeper",
+    "/zookeeper/config",
+    "/zookeeper/quota",
+    "/zookeeper/quota/a",
+    "/zookeeper/quota/a/zookeeper_limits",
+    "/zookeeper/quota/a/zookeeper_stats",
+]
+THERE = ["/a", "/a/b", *PATHS[-3:]]
+DATA = [b"", b"x", None, b"count=1,bytes=2", b"count=" + b"9" * 5000, b"\xff" * 30, b"=,;=" * 9]
+ACLS = [
+    ((31, "world", "anyone"),),
+    ((1, "world", "anyone"),),
+    ((31, "auth", ""),),
+    ((31, "digest", "ann:x"), (1, "ip", "127.0.0.1/8")),
+    ((31, "ip", "1.2.3.4/" + "9" * 5000),),
+    (),
+]
+INTERESTING = [-1, 0, 1, 2, 3, 4, 5, 6, 77, 100, 2**31 - 1, -(2**31)]
+
+
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    # Numbers and texts in any order are more often nearly right.
+    st.lists(
+        st.one_of(
+            st.sampled_from(INTERESTING).map(jute.INT.pack),
+            st.sampled_from(PATHS).map(jute.text),
+            st.sampled_from(DATA).map(jute.buffer),
+            st.sampled_from([b"\0", b"\1"]),
+        ),
+        max_size=6,
+    ).map(b"".join),
+)
+
+
+# -- one request, whole
+
+
+def some_paths(pick):
+    return [pick(PATHS), pick(PATHS)]
+
+
+def a_create(*flags):
+    return lambda pick: wire.create(pick(PATHS), pick(DATA), pick(ACLS), pick(flags))
+
+
+def a_version(pick):
+    return wire.delete(pick(PATHS), pick([-1, -1, 0, 1]))
+
+
+def a_read(pick):
+    return wire.read(pick(PATHS), pick([True, False]))
+
+
+def a_watch(pick):
+    return jute.text(pick(PATHS)) + wire.number(pick([0, 1, 2, 3]))
+
+
+def a_batch(*kinds):
+    return lambda pick: wire.batch(
+        *((kind, a_body(kind, pick)) for kind in (pick(kinds) for _ in range(pick([0, 1, 4]))))
+    )
+
+
+KINDS = {
+    Op.CREATE: a_create(0, 0, 1, 2, 3, 4, 7),
+    Op.CREATE2: a_create(0, 0, 1, 2, 3, 5),
+    Op.CREATE_CONTAINER: a_create(4, 4, 0),
+    Op.CREATE_TTL: lambda pick: a_create(5, 6, 0)(pick) + jute.LONG.pack(pick([1, 1000, 0, -1, 2**62])),
+    **dict.fromkeys((Op.DELETE, Op.CHECK, Op.DELETE_CONTAINER), a_version),
+    Op.SET_DATA: lambda pick: wire.set_data(pick(PATHS), pick(DATA), pick([-1, -1, 0, 1])),
+    Op.SET_ACL: lambda pick: wire.set_acl(pick(PATHS), pick(ACLS), pick([-1, -1, 0, 1])),
+    **dict.fromkeys((Op.EXISTS, Op.GET_DATA, Op.GET_CHILDREN, Op.GET_CHILDREN2), a_read),
+    Op.MULTI: a_batch(
+        Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER, Op.CREATE_TTL, Op.DELETE, Op.SET_DATA, Op.CHECK, Op.SET_ACL
+    ),
+    Op.MULTI_READ: a_batch(Op.GET_DATA, Op.GET_CHILDREN),
+    **dict.fromkeys((Op.ADD_WATCH, Op.CHECK_WATCHES, Op.REMOVE_WATCHES), a_watch),
+    Op.SET_WATCHES: lambda pick: wire.set_watches(pick([0, 5, 100]), *(some_paths(pick) for _ in range(3))),
+    Op.SET_WATCHES2: lambda pick: wire.set_watches(pick([0, 5, 100]), *(some_paths(pick) for _ in range(5))),
+    Op.AUTH: lambda pick: wire.auth(pick(["digest", "ip", "nonsense", ""]), pick([b"ann:pw", b"", b"\xff:", b":::"])),
+    Op.RECONFIG: lambda pick: jute.text("") * 3 + jute.LONG.pack(-1),
+    Op.SASL: lambda pick: jute.buffer(pick(DATA)),
+    **dict.fromkeys((Op.PING, Op.CLOSE, Op.WHO_AM_I), lambda pick: b""),
+    **dict.fromkeys((Op.GET_ACL, Op.COUNT_ALL, Op.GET_EPHEMERALS, Op.SYNC), lambda pick: jute.text(pick(PATHS))),
+}
+
+
+def a_body(op, pick):
+    """Return the body of a whole request of one kind."""
+    return KINDS[op](pick)
+
+
+# Those that end the connection come seldom, or nothing would ever happen.
+OFTEN = [op for op in Op if op not in (Op.CLOSE, Op.AUTH)] * 6 + [Op.CLOSE, Op.AUTH]
+DAMAGES = ["none"] * 6 + ["flip", "cut", "longer", "number", "bytes", "frame"]
+
+
+def damaged(packet, how, rng):
+    """Return a packet with something wrong with it."""
+    packet = bytearray(packet)
+    place = rng.randrange(len(packet))
+    match how:
+        case "flip":
+            packet[place] ^= 1 << rng.randrange(8)
+        case "cut":
+            del packet[place:]
+            packet[:4] = jute.INT.pack(max(len(packet) - 4, 0))
+        case "longer":
+            packet += rng.randbytes(rng.randrange(20))
+            packet[:4] = jute.INT.pack(len(packet) - 4)
+        case "number":
+            place = rng.randrange(4, max(len(packet) - 4, 5))
+            packet[place : place + 4] = jute.INT.pack(rng.choice(INTERESTING))
+            packet[:4] = jute.INT.pack(len(packet) - 4)
+        case "bytes":
+            packet[4:] = rng.randbytes(len(packet) - 4)
+        case "frame":
+            packet[:4] = jute.INT.pack(rng.choice([*INTERESTING, len(packet) + 20]))
+    return bytes(packet)
+
+
+# -- what happens to a server
+
+
+class Play:
+    """Several clients that do what a seed says."""
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.driven = Driven()
+        self.clients = [self.driven.session() for _ in range(3)]
+        for path in THERE:
+            assert self.clients[0].ask(Op.CREATE, wire.create(path)).code == 0
+
+    def step(self):
+        rng, driven = self.rng, self.driven
+        what = rng.random()
+        if what < 0.03:
+            driven.pass_time(rng.choice([0.1, 3, 11, 70]))
+        elif what < 0.05:
+            client = rng.choice(self.clients)
+            if not client.closed:
+                client.leave()
+        elif what < 0.06:
+            driven.carry_out(driven.core.expire(rng.choice([*driven.core.sessions.timeouts, 0, -5])))
+        self.clients = [client for client in self.clients if not client.closed]
+        while len(self.clients) < 3:
+            self.clients.append(self.newcomer())
+        client = rng.choice(self.clients)
+        if client.session:
+            client.feed(self.packets())
+        else:
+            client.feed(rng.randbytes(rng.choice([1, 4, 40])))
+        while client.held:
+            client.go_on()
+        client.inbox.clear()
+
+    def newcomer(self):
+        rng = self.rng
+        match rng.randrange(6):
+            case 0:  # nobody we know
+                return self.driven.connection().feed(
+                    rng.choice(
+                        [rng.randbytes(40), rng.choice(list(words.WORDS)), jute.framed(hello(last_zxid=1 << 62))]
+                    )
+                )
+            case 1:
+                return self.driven.connection().feed(damaged(jute.framed(hello()), rng.choice(DAMAGES), rng))
+            case 2:  # a session that is somebody's
+                known = list(self.driven.core.sessions.timeouts) or [1]
+                session = rng.choice(known)
+                password = rng.choice([self.driven.core.sessions.password(session), bytes(16), b""])
+                return self.driven.session(session=session, password=password)
+        return self.driven.session()
+
+    def packets(self):
+        rng = self.rng
+        found = b""
+        for _ in range(rng.choice([1, 1, 1, 3])):
+            op = rng.choice(OFTEN)
+            found += damaged(request(rng.randrange(-9, 99), op, a_body(op, rng.choice)), rng.choice(DAMAGES), rng)
+        return found
+
+
+def test_damaged_requests_break_nothing():
+    deadline = time.monotonic() + SECONDS * 0.6
+    seed = int(os.environ.get("ZKFLEET_FUZZ_SEED", time.time_ns()))
+    plays = 0
+    while time.monotonic() < deadline:
+        play = Play(seed + plays)
+        plays += 1
+        try:
+            for _ in range(150):
+                play.step()
+            check_invariants(play.driven.core)
+        except Exception as exc:
+            raise AssertionError(f"play again with ZKFLEET_FUZZ_SEED={seed + plays - 1}: {exc!r}") from exc
+    assert plays > 3
+
+
+# -- and what hypothesis thinks of
+
+FEW = settings(
+    max_examples=200, database=None, phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck)
+)
+SHARE = SECONDS / 10
+
+
+def again_and_again(property_):
+    """Run a property for its share of the time: hypothesis counts examples, and knows no clock."""
+    deadline = time.monotonic() + SHARE
+    while time.monotonic() < deadline:
+        property_()
+
+
+def test_any_bytes_at_all_break_nothing():
+    @FEW
+    @given(st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=80)), max_size=10))
+    def property_(pieces):
+        driven = Driven()
+        clients = [driven.connection(), driven.session(), driven.session()]
+        for who, piece in pieces:
+            if not clients[who].closed:
+                clients[who].feed(piece)
+        driven.check()
+        assert driven.session().ask(Op.PING).code == 0
+
+    again_and_again(property_)
+
+
+def test_any_body_of_any_operation_is_answered_or_ends_the_connection():
+    @FEW
+    @given(st.lists(st.tuples(st.one_of(st.sampled_from(Op), st.integers(-(2**31), 2**31 - 1)), BODIES), max_size=10))
+    def property_(requests):
+        driven = Driven()
+        client = driven.session()
+        for xid, (op, body) in enumerate(requests):
+            if client.closed:
+                break
+            client.feed(request(xid, op, body))
+            assert client.closed or client.hear() or op == Op.CHECK, f"{op} is not answered"
+        driven.check()
+
+    again_and_again(property_)
+
+
+def test_the_codec_takes_bytes_or_calls_them_malformed():
+    @FEW
+    @given(st.sampled_from(Op), BODIES)
+    def property_(op, body):
+        for take in (lambda: decode(op, jute.Reader(body)), lambda: connect(body)):
+            with contextlib.suppress(Malformed):
+                take()
+
+    again_and_again(property_)
+
+
+def test_what_the_codec_wrote_it_reads():
+    texts, buffers = st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.one_of(st.none(), st.binary())
+    entries = st.builds(jute.AclEntry, st.integers(-(2**31), 2**31 - 1), texts, texts)
+
+    @FEW
+    @given(texts, buffers, st.lists(texts), st.lists(entries))
+    def property_(text, buffer, several, acl):
+        reader = jute.Reader(jute.text(text) + jute.buffer(buffer) + jute.texts(several) + jute.acl(acl))
+        assert (reader.text(), reader.buffer(), reader.texts(), reader.acl()) == (text, buffer, several, acl)
+        assert reader.at_end
+
+    again_and_again(property_)
