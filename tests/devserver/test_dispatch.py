@@ -218,6 +218,7 @@ def test_bytes_for_a_connection_that_is_gone_do_nothing(driven, ann):
 def test_a_flood_of_requests_for_much_is_answered_in_pieces(driven, ann, bob):
     ann.ask(Op.CREATE, wire.create("/large", bytes(500_000)))
     ann.feed(b"".join(request(xid, Op.GET_DATA, wire.read("/large")) for xid in range(1000)))
+    assert ann.held
     seen = []
     while ann.held:
         assert len(ann.inbox) < dispatch.ENOUGH_AT_ONCE + 600_000

@@ -31,7 +31,9 @@ MOST_UNREAD = 32 << 20
 BACKLOG = 1024
 LONGEST_PAUSE = 0.5
 SECONDS_BETWEEN_SAVES = 5.0
+SECONDS_BETWEEN_COMPLAINTS = 60.0
 PATIENCE = 10.0
+SECONDS_FOR_LAST_WORDS = 10.0
 
 
 class DevServer:
@@ -72,6 +74,7 @@ class DevServer:
         self._thread: threading.Thread | None = None
         self._save_due = 0.0
         self._saving_fails = False
+        self._faults: dict[str, float] = {}
         self._begin_anew()
         if data is not None and (text := snapshot.read(data)) is not None:
             snapshot.load(text, self.core.database, self.core.sessions, now=clock())
@@ -160,7 +163,7 @@ class DevServer:
 
     def _run(self, ready: "Future[int]") -> None:
         loop = asyncio.new_event_loop()
-        loop.set_exception_handler(_log_fault)
+        loop.set_exception_handler(self._log_fault)
         try:
             listener = loop.run_until_complete(
                 loop.create_server(lambda: _Connection(self), self.host, self.port, backlog=BACKLOG)
@@ -229,6 +232,19 @@ class DevServer:
             logger.info("devserver_saved_again file=%s", self._data)
             self._saving_fails = False
 
+    def _log_fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        what, fault, now = str(context.get("message")), context.get("exception"), self.now()
+        if self._loop is None:
+            # It is being stopped: what asyncio had planned finds closed sockets.
+            logger.debug("devserver_fault_at_end what=%s reason=%s", what, fault)
+        elif not isinstance(fault, OSError):
+            logger.error("devserver_fault what=%s", what, exc_info=cast(Exception, fault))
+        elif now >= self._faults.get(what, now):
+            # What the machine refuses, such as one more open file, is nobody's bug
+            # here; asyncio tries again, and again, and tells each time.
+            self._faults[what] = now + SECONDS_BETWEEN_COMPLAINTS
+            logger.error("devserver_fault what=%s reason=%s", what, fault)
+
     # -- connections, on the loop's thread
 
     def take_in(self, connection: "_Connection", address: str, port: int) -> int:
@@ -281,7 +297,7 @@ class DevServer:
         transport.close()
         # What it was sent last is worth some patience, but not for ever.
         if transport.get_write_buffer_size() and self._loop is not None:
-            self._loop.call_later(PATIENCE, transport.abort)
+            self._loop.call_later(SECONDS_FOR_LAST_WORDS, transport.abort)
 
 
 class _Connection(asyncio.Protocol):
@@ -343,10 +359,3 @@ def _settle(done: "Future[T]", function: Callable[[], T]) -> None:
         done.set_result(function())
     except Exception as exc:  # it is the caller's, on another thread
         done.set_exception(exc)
-
-
-def _log_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    fault = context.get("exception")
-    # What the machine refuses, such as one more file, is nobody's bug here: no traceback.
-    exc_info = None if isinstance(fault, OSError) else cast(Exception, fault)
-    logger.error("devserver_fault what=%s reason=%s", context.get("message"), fault, exc_info=exc_info)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zkfleet.devserver.dispatch import Peer, Server
 
 # What was done last on a connection, as the real one abbreviates it.
-_LAST = {
+_LAST: dict[Op | None, str] = {
     **dict.fromkeys((Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER, Op.CREATE_TTL), "CREA"),
     **dict.fromkeys((Op.GET_CHILDREN, Op.GET_CHILDREN2), "GETC"),
     None: "SESS",
