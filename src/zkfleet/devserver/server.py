@@ -77,7 +77,7 @@ class DevServer:
         self._faults: dict[str, float] = {}
         self._begin_anew()
         if data is not None and (text := snapshot.read(data)) is not None:
-            snapshot.load(text, self.core.database, self.core.sessions, now=clock())
+            snapshot.load(text, self.core.database, self.core.sessions, now=clock(), source=str(data))
 
     def _begin_anew(self) -> None:
         self._saved_zxid = -1

@@ -9,9 +9,11 @@ import base64
 import contextlib
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
+from zkfleet import paths
 from zkfleet.devserver.access import Acl
 from zkfleet.devserver.database import SYSTEM, Database, Znode
 from zkfleet.devserver.jute import AclEntry
@@ -19,7 +21,9 @@ from zkfleet.devserver.sessions import Sessions
 from zkfleet.errors import BadInput
 
 FORMAT = "zkfleet dev server 1"
+LONGEST_TIMEOUT = (1 << 31) / 1000  # seconds: on the wire it is milliseconds in 32 bits
 _HINT = "name a file of its own, or a new one"
+_NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _COUNTS = ("owner", "czxid", "mzxid", "pzxid", "ctime", "mtime", "version", "cversion", "aversion")
 
 
@@ -47,28 +51,38 @@ def dump(database: Database, sessions: Sessions) -> str:
     )
 
 
-def load(text: str, database: Database, sessions: Sessions, *, now: float) -> None:
+def load(text: str, database: Database, sessions: Sessions, *, now: float, source: str = "a text") -> None:
     """Put what a text tells into an empty database and session table.
+
+    Args:
+        text: what `dump` returned, perhaps in another process.
+        database: filled, if all is well.
+        sessions: filled, each session with its whole timeout from now on.
+        now: seconds on the server's clock.
+        source: where the text is from, for the message of the error.
 
     Raises:
         BadInput: it is no snapshot.
     """
     try:
         kept = json.loads(text)
-        if kept["format"] != FORMAT:
-            raise BadInput(f"a snapshot of another format: {kept['format']!r}", hint=f"this version reads {FORMAT!r}")
-        _load(kept, database, sessions, now)
-    except BadInput:
-        raise
+        found = kept["format"]
+        if found == FORMAT:
+            _load(kept, database, sessions, now)
+            return
     # Whatever a file can hold that is JSON and not ours.
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
-        raise BadInput(f"no snapshot of a dev server: {type(exc).__name__}: {exc}", hint=_HINT) from exc
+    except (*_NOT_OURS, struct.error) as exc:
+        raise BadInput(f"{source}: no snapshot of a dev server: {type(exc).__name__}: {exc}", hint=_HINT) from exc
+    raise BadInput(f"{source}: a snapshot of another format: {found!r}", hint=f"this version reads {FORMAT!r}")
 
 
 def _load(kept: dict[str, Any], database: Database, sessions: Sessions, now: float) -> None:
     sessions.secret, sessions.next_id = bytes.fromhex(kept["secret"]), int(kept["next_id"])
     for session, timeout in kept["sessions"]:
+        if not 0 < timeout < LONGEST_TIMEOUT:
+            raise ValueError(f"no timeout of a session: {timeout}")
         sessions.restore(int(session), float(timeout), now=now)
+        sessions.password(int(session))  # which fails if that is no id
     acls = [tuple(AclEntry(int(bits), str(scheme), str(id_)) for bits, scheme, id_ in acl) for acl in kept["acls"]]
     containers = set(kept["containers"])
     for path, data, acl, *counts in kept["nodes"]:
@@ -77,8 +91,13 @@ def _load(kept: dict[str, Any], database: Database, sessions: Sessions, now: flo
         node.acl = acls[acl]
         for name, count in zip(_COUNTS, counts, strict=True):
             setattr(node, name, int(count))
+        if node.owner and node.owner not in sessions.timeouts:
+            raise ValueError(f"nobody owns {path}")
         if path not in SYSTEM:
-            database.restore(path, node, container=path in containers, lifetime=kept["lifetimes"].get(path))
+            database.restore(
+                paths.check(path), node, container=path in containers, lifetime=kept["lifetimes"].get(path)
+            )
+        node.stat()  # which fails if a count is too large for its place
     database.zxid = int(kept["zxid"])
 
 
@@ -100,6 +119,7 @@ def read(file: Path) -> str | None:
 
 def write(file: Path, text: str) -> None:
     """Put a text in the place of a file, as a whole or not at all; raises `OSError`."""
+    file = file.resolve()  # a link stays one
     beside = file.with_name(f".{file.name}.new")
     try:
         with beside.open("w", encoding="utf-8") as stream:

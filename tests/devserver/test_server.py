@@ -1,0 +1,499 @@
+"""The shell: it listens, keeps, stops and comes back, and leaves nothing behind."""
+
+import contextlib
+import json
+import logging
+import socket
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+
+from tests.conformance import wire
+from tests.conformance.wire import Closed, Wire
+from tests.conftest import wait_for
+from tests.devserver.driving import check_invariants
+from zkfleet.devserver import DevServer, jute, server
+from zkfleet.devserver.codes import Code
+from zkfleet.devserver.requests import Op
+from zkfleet.errors import BadAddress, BadInput
+from zkfleet.errors import Closed as NotRunning
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self):
+        self.time = 1000.0
+
+    def __call__(self):
+        return self.time
+
+
+@pytest.fixture
+def served():
+    with DevServer() as served:
+        yield served
+
+
+@contextlib.contextmanager
+def client_of(served, **wish):
+    with contextlib.closing(Wire(served.hosts, **wish)) as client:
+        yield client
+
+
+def files():
+    return psutil.Process().num_fds()
+
+
+def loud(caplog):
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# -- coming and going
+
+
+def test_it_answers_as_soon_as_it_has_started(served):
+    with client_of(served) as client:
+        assert client.ping().code == Code.OK
+
+
+def test_it_starts_and_stops_twice():
+    served = DevServer()
+    for _ in range(2):
+        served.start()
+        with client_of(served) as client:
+            client.ping()
+        served.stop()
+        with pytest.raises(ConnectionError):
+            socket.create_connection(("127.0.0.1", served.port))
+
+
+def test_starting_or_stopping_what_is_so_already_changes_nothing(served):
+    port = served.port
+    assert served.start() is served
+    assert served.port == port
+    with client_of(served) as client:
+        client.ping()
+    served.stop()
+    served.stop()
+
+
+def test_the_port_stays_the_same_when_it_starts_again(served):
+    port = served.port
+    served.stop()
+    served.start()
+    assert served.port == port
+
+
+def test_a_port_that_is_taken_is_a_bad_address_and_may_be_tried_again(served):
+    second = DevServer(served.port)
+    with pytest.raises(BadAddress, match=f"127.0.0.1:{served.port}.*in use") as refused:
+        second.start()
+    assert refused.value.hint
+    served.stop()
+    with second, client_of(second) as client:
+        client.ping()
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("192.0.2.1", 0), ("x" * 80, 0)])
+def test_an_address_that_nobody_can_listen_on_is_a_bad_address(host, port):
+    with pytest.raises(BadAddress):
+        DevServer(port, host=host).start()
+    assert not [thread for thread in threading.enumerate() if thread.name == "zkfleet-devserver"]
+
+
+def test_it_listens_on_loopback_only(served):
+    listening = [
+        connection.laddr for connection in psutil.Process().net_connections("tcp") if connection.status == "LISTEN"
+    ]
+    assert ("127.0.0.1", served.port) in listening
+    assert {address.ip for address in listening if address.port == served.port} == {"127.0.0.1"}
+
+
+def test_it_says_what_it_is_for_when_it_starts(caplog):
+    with caplog.at_level(logging.INFO), DevServer():
+        assert "not for production" in caplog.text
+
+
+def test_two_servers_at_once_know_nothing_of_each_other(served):
+    with DevServer() as other, client_of(served) as here, client_of(other) as there:
+        here.ask(Op.CREATE, wire.create("/here"))
+        assert there.ask(Op.EXISTS, wire.read("/here")).code == Code.NO_NODE
+        with client_of(other, session=here.session, password=here.password) as stranger:
+            assert stranger.session == 0
+
+
+@pytest.mark.slow
+def test_fifty_starts_leave_no_thread_and_no_file():
+    def once():
+        with DevServer() as served, client_of(served) as client:
+            client.ping()
+
+    once()
+    before = files(), threading.active_count()
+    for _ in range(50):
+        once()
+    assert (files(), threading.active_count()) == before
+
+
+def test_connections_that_are_open_when_it_stops_are_closed(served):
+    before = files()
+    with client_of(served) as client:
+        served.stop()
+        with pytest.raises(Closed):
+            client.read()
+    assert files() < before
+
+
+def test_a_client_that_does_not_read_leaves_nothing_behind_when_it_stops():
+    once = files()
+    with DevServer() as served, client_of(served) as writer, client_of(served) as deaf:
+        writer.ask(Op.CREATE, wire.create("/large", bytes(1_000_000)))
+        for _ in range(20):
+            deaf.send(b"\0\0\0\1" + jute.INT.pack(Op.GET_DATA) + wire.read("/large"))
+        writer.ping()
+        served.expire_session(deaf.session)
+    assert files() == once
+
+
+def test_what_is_asked_of_a_server_that_does_not_run_is_refused():
+    with pytest.raises(NotRunning):
+        DevServer().expire_session(1)
+
+
+def test_a_server_that_was_told_nothing_writes_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with DevServer() as served, client_of(served) as client:
+        client.ask(Op.CREATE, wire.create("/a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- what a test does to it
+
+
+def test_a_restart_keeps_znodes_and_sessions_but_no_connection(served):
+    with client_of(served) as client:
+        client.ask(Op.CREATE, wire.create("/kept", b"data"))
+        client.ask(Op.CREATE, wire.create("/mine", flags=1))
+        client.ask(Op.EXISTS, wire.read("/kept", watch=True))
+        served.restart()
+        with pytest.raises(Closed):
+            client.ping()
+    with client_of(served, session=client.session, password=client.password) as again:
+        assert again.session == client.session
+        assert again.ask(Op.EXISTS, wire.read("/kept")).code == Code.OK
+        assert again.ask(Op.DELETE, wire.delete("/mine")).code == Code.OK
+        assert served.core.watches.count == 0
+
+
+def test_a_restart_gives_everybody_a_whole_timeout_to_come_back():
+    clock = Clock()
+    with DevServer(tick=2.0, clock=clock) as served:
+        with client_of(served, timeout=4000) as client:
+            pass
+        served.stop()
+        clock.time += 3600
+        served.start()
+        with client_of(served, session=client.session, password=client.password, timeout=4000) as again:
+            assert again.session == client.session
+
+
+def test_a_wipe_forgets_everything_and_whoever_comes_back_has_expired(served):
+    port = served.port
+    with client_of(served) as client:
+        client.ask(Op.CREATE, wire.create("/gone"))
+    served.wipe()
+    assert served.port == port
+    with client_of(served, session=client.session, password=client.password) as again:
+        assert again.session == 0
+    with client_of(served) as other:
+        assert other.ask(Op.EXISTS, wire.read("/gone")).code == Code.NO_NODE
+        assert other.session != client.session
+
+
+def test_a_paused_server_is_silent_and_loses_nothing(served):
+    with client_of(served) as client:
+        served.pause()
+        served.pause()
+        client.socket.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.ping()
+        connection = socket.create_connection(("127.0.0.1", served.port), 1)
+        connection.close()
+        client.socket.settimeout(5)
+        served.resume()
+        served.resume()
+        assert len(client.read()) == 16
+        assert client.ask(Op.CREATE, wire.create("/a")).code == Code.OK
+
+
+def test_a_paused_server_can_be_stopped(served):
+    served.pause()
+    served.stop()
+    served.start()
+    with client_of(served) as client:
+        client.ping()
+
+
+def test_a_kill_breaks_connections_and_saves_nothing(tmp_path):
+    file = tmp_path / "data"
+    with DevServer(data=file) as served, client_of(served) as client:
+        before = file.read_bytes()
+        client.ask(Op.CREATE, wire.create("/a"))
+        served.kill()
+        with pytest.raises(Closed):
+            client.ping()
+        assert file.read_bytes() == before
+        served.start()
+        with client_of(served, session=client.session, password=client.password) as again:
+            assert again.ask(Op.EXISTS, wire.read("/a")).code == Code.OK
+
+
+def test_an_expired_session_loses_its_connection_and_its_ephemerals(served):
+    with client_of(served) as client, client_of(served) as other:
+        client.ask(Op.CREATE, wire.create("/mine", flags=1))
+        other.ask(Op.EXISTS, wire.read("/mine", watch=True))
+        served.expire_session(client.session)
+        with pytest.raises(Closed):
+            client.ping()
+        assert other.ask(Op.EXISTS, wire.read("/mine")).code == Code.NO_NODE
+        assert other.events == [(2, 3, "/mine")]
+        with client_of(served, session=client.session, password=client.password) as again:
+            assert again.session == 0
+
+
+def test_expiring_a_session_that_is_none_does_nothing(served):
+    served.expire_session(12345)
+
+
+def test_sessions_end_when_the_clock_of_the_test_says_so():
+    clock = Clock()
+    with DevServer(tick=0.1, session_timeouts=(1, 3600), clock=clock) as served, client_of(served) as client:
+        assert client.timeout == 1_000_000
+        client.ping()
+        clock.time += 999
+        client.ping()
+        clock.time += 1001
+        with pytest.raises(Closed):
+            client.read()
+
+
+# -- a file to keep everything in
+
+
+def fill(client):
+    """Put something of everything there is into a server."""
+    client.ask(Op.AUTH, wire.auth("digest", b"ann:pw"), xid=-4)
+    for path, data in (("/a", b"\xff\0"), ("/a/none", None), ("/a/\u00e9", "é".encode()), ("/limited", b"12345")):
+        client.ask(Op.CREATE, wire.create(path, data))
+    client.ask(Op.SET_DATA, wire.set_data("/a", b"second"))
+    client.ask(Op.CREATE, wire.create("/a/s-", flags=2))
+    client.ask(Op.CREATE, wire.create("/mine", flags=1))
+    client.ask(Op.CREATE, wire.create("/secret", b"s", acl=((31, "auth", ""), (1, "ip", "10.0.0.0/8"))))
+    client.ask(Op.SET_ACL, wire.set_acl("/limited", ((31, "world", "anyone"),)))
+    client.ask(Op.CREATE_CONTAINER, wire.create("/container", flags=4))
+    client.ask(Op.CREATE_TTL, wire.create("/short", flags=5, ttl=50_000))
+    for path in ("/limited", "/limited/zookeeper_limits", "/limited/zookeeper_stats"):
+        client.ask(Op.CREATE, wire.create(f"/zookeeper/quota{path}", b"count=5,bytes=-1"))
+    client.ask(Op.CREATE, wire.create("/limited/below", b"123"))
+    client.ask(Op.CREATE, wire.create("/gone"))
+    client.ask(Op.DELETE, wire.delete("/gone"))
+
+
+def contents(core):
+    database = core.database
+    nodes = {
+        path: (node.data, node.acl, node.stat(), sorted(node.children or ())) for path, node in database.nodes.items()
+    }
+    owned = {session: sorted(paths) for session, paths in database.ephemerals.items() if paths}
+    return (nodes, owned, database.containers, database.lifetimes, database.zxid, core.sessions.timeouts)
+
+
+def test_a_data_file_brings_everything_back(tmp_path):
+    file = tmp_path / "data"
+    with DevServer(data=file, tick=2.0) as first, client_of(first, timeout=30_000) as client:
+        fill(client)
+    expected = contents(first.core)
+    assert expected[1] == {client.session: ["/mine"]}
+    assert expected[2] == {"/container"}
+    assert expected[3] == {"/short": 50_000}
+    with DevServer(data=file, tick=2.0) as second:
+        assert contents(second.core) == expected
+        check_invariants(second.core)
+        with client_of(second, session=client.session, password=client.password, timeout=30_000) as again:
+            assert again.session == client.session
+            assert again.ask(Op.GET_DATA, wire.read("/secret")).code == Code.NO_AUTH
+            again.ask(Op.AUTH, wire.auth("digest", b"ann:pw"), xid=-4)
+            assert again.ask(Op.GET_DATA, wire.read("/secret")).code == Code.OK
+            # The quota goes on counting where it was.
+            again.ask(Op.CREATE, wire.create("/limited/more", b"1234"))
+            stats = jute.Reader(again.ask(Op.GET_DATA, wire.read("/zookeeper/quota/limited/zookeeper_stats")).body)
+            assert stats.buffer() == b"count=3,bytes=12"
+            again.ask(Op.CLOSE)
+        with client_of(second) as newcomer:
+            assert newcomer.session > client.session
+            assert newcomer.ask(Op.EXISTS, wire.read("/mine")).code == Code.NO_NODE
+
+
+@pytest.mark.slow
+def test_it_is_saved_while_it_runs_and_not_only_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "SECONDS_BETWEEN_SAVES", 0.05)
+    file = tmp_path / "data"
+    with DevServer(data=file, tick=0.1) as served, client_of(served) as client:
+        client.ask(Op.CREATE, wire.create("/kept"))
+        wait_for(lambda: "/kept" in file.read_text(), what="the znode is in the file")
+        served.kill()
+    with DevServer(data=file) as again, client_of(again) as client:
+        assert client.ask(Op.EXISTS, wire.read("/kept")).code == Code.OK
+
+
+def test_a_file_is_not_written_again_when_nothing_changed(tmp_path):
+    file = tmp_path / "data"
+    with DevServer(data=file) as served:
+        written = file.stat().st_ino
+        served.stop()
+        assert file.stat().st_ino == written
+
+
+def test_a_wipe_is_kept_too(tmp_path):
+    file = tmp_path / "data"
+    with DevServer(data=file) as served:
+        with client_of(served) as client:
+            client.ask(Op.CREATE, wire.create("/gone"))
+        served.wipe()
+    assert "/gone" not in file.read_text()
+
+
+WHOLE = {
+    "format": "zkfleet dev server 1",
+    "zxid": 1,
+    "secret": "00",
+    "next_id": 5,
+    "sessions": [],
+    "acls": [],
+    "nodes": [],
+    "containers": [],
+    "lifetimes": {},
+}
+NODE = ["/a", "", 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
+OPEN = [[[31, "world", "anyone"]]]
+NO_SNAPSHOTS = {
+    "empty": b"",
+    "text": b"dear diary",
+    "binary": bytes(range(256)),
+    "another document": b'{"a": 1}',
+    "a list": b"[1, 2]",
+    "a deep list": b"[" * 100_000,
+    "a number": b"1e999",
+    "another format": json.dumps(WHOLE | {"format": "zkfleet dev server 99"}).encode(),
+    "half of one": json.dumps(WHOLE).encode()[:-20],
+    "nodes that are none": json.dumps(WHOLE | {"nodes": [1]}).encode(),
+    "no parent": json.dumps(WHOLE | {"nodes": [["/b/c", *NODE[1:]]], "acls": OPEN}).encode(),
+    "no path": json.dumps(WHOLE | {"nodes": [["b//", *NODE[1:]]], "acls": OPEN}).encode(),
+    "data that are none": json.dumps(WHOLE | {"nodes": [["/a", "!", *NODE[2:]]], "acls": OPEN}).encode(),
+    "an owner that is none": json.dumps(WHOLE | {"nodes": [[*NODE[:3], 77, *NODE[4:]]], "acls": OPEN}).encode(),
+    "a count too large": json.dumps(WHOLE | {"nodes": [[*NODE[:4], 1 << 64, *NODE[5:]]], "acls": OPEN}).encode(),
+    "a session too large": json.dumps(WHOLE | {"sessions": [[1 << 70, 5.0]]}).encode(),
+    "a timeout that is none": json.dumps(WHOLE | {"sessions": [[1, float("nan")]]}).encode(),
+    "lifetimes that are none": json.dumps(WHOLE | {"lifetimes": [], "nodes": [NODE], "acls": OPEN}).encode(),
+    "a zxid that is none": json.dumps(WHOLE | {"zxid": 1e999}).encode(),
+}
+
+
+@pytest.mark.parametrize("what", NO_SNAPSHOTS)
+def test_a_file_that_is_something_else_is_refused_and_stays_as_it_is(tmp_path, what):
+    file = tmp_path / "precious"
+    file.write_bytes(NO_SNAPSHOTS[what])
+    with pytest.raises(BadInput) as refused:
+        DevServer(data=file)
+    assert str(file) in str(refused.value)
+    assert refused.value.hint
+    assert file.read_bytes() == NO_SNAPSHOTS[what]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_file_of_the_test_above_would_be_taken_if_it_were_whole(tmp_path):
+    file = tmp_path / "data"
+    file.write_text(json.dumps(WHOLE | {"nodes": [NODE], "acls": OPEN}))
+    with DevServer(data=file) as served, client_of(served) as client:
+        assert client.ask(Op.EXISTS, wire.read("/a")).code == Code.OK
+
+
+def test_a_folder_is_no_data_file(tmp_path):
+    with pytest.raises(BadInput, match="directory"):
+        DevServer(data=tmp_path)
+
+
+def test_a_link_to_a_data_file_stays_a_link(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    link.symlink_to(real)
+    with DevServer(data=link) as served, client_of(served) as client:
+        client.ask(Op.CREATE, wire.create("/kept"))
+    assert link.is_symlink()
+    assert "/kept" in real.read_text()
+
+
+FULL_DISK = """
+import logging, resource, sys
+from pathlib import Path
+from tests.conformance import wire
+from tests.conformance.wire import Wire
+from tests.conftest import wait_for
+from zkfleet.devserver import DevServer, server
+from zkfleet.devserver.requests import Op
+
+logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+server.SECONDS_BETWEEN_SAVES = 0.05
+file = Path(sys.argv[1])
+served = DevServer(data=file, tick=0.1).start()
+client = Wire(served.hosts)
+saves, real_save = [], served._save
+served._save = lambda: (saves.append(1), real_save())
+client.ask(Op.CREATE, wire.create("/first"))
+wait_for(lambda: "/first" in file.read_text())
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+whole = file.read_bytes()
+assert client.ask(Op.CREATE, wire.create("/large", bytes(100_000))).code == 0
+done = len(saves)
+wait_for(lambda: len(saves) > done + 5)
+assert file.read_bytes() == whole, "the old file was harmed"
+wait_for(lambda: [path.name for path in file.parent.iterdir()] == [file.name], what="nothing is left behind")
+assert client.ping().code == 0
+if len(sys.argv) > 2:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_for(lambda: "/large" in file.read_text())
+served.stop()
+client.close()
+"""
+
+
+def with_a_full_disk(file, *more):
+    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(file), *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_once_and_harms_nothing(tmp_path):
+    file = tmp_path / "data"
+    done = with_a_full_disk(file)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("devserver_not_saved") == 1
+    assert "Traceback" not in done.stderr
+    assert "/first" in file.read_text()
+    assert "/large" not in file.read_text()
+
+
+@pytest.mark.slow
+def test_a_disk_that_has_room_again_gets_everything(tmp_path):
+    done = with_a_full_disk(tmp_path / "data", "and room again")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("devserver_saved_again") == 1
+
+
+def test_a_file_that_cannot_be_written_is_told_and_the_server_works(tmp_path, caplog):
+    with DevServer(data=tmp_path / "nowhere" / "data") as served, client_of(served) as client:
+        assert client.ask(Op.CREATE, wire.create("/a")).code == Code.OK
+    assert [record.getMessage().partition(" ")[0] for record in loud(caplog)] == ["devserver_not_saved"]
