@@ -10,7 +10,7 @@ with `raise ... from exc`.  The family:
     |   |-- TreeErrors             a tree text, with every problem in it
     |   `-- TooLarge               more data than the server takes in a packet
     |-- TreeState (LookupError)    what the ensemble holds does not allow it
-    |   |-- NodeNotFound  NodeExists  NodeNotEmpty
+    |   |-- NodeNotFound (ChrootNotFound)  NodeExists  NodeNotEmpty
     |   |-- LinkLoop               links that lead back to where they began
     |   |-- StalePlan              the tree moved since the plan was made
     |   `-- RegistrationConflict   somebody else's znode has our name
@@ -114,6 +114,15 @@ class NodeNotFound(TreeState):
             f"no such znode: {path}{where}",
             hint="`zkfleet tree import` makes the nodes of a tree; `zkfleet show /` lists them",
         )
+
+
+class ChrootNotFound(NodeNotFound):
+    """A connection string whose chroot leads to no znode."""
+
+    def __init__(self, chroot: str, hosts: str) -> None:
+        super().__init__(chroot)
+        self.args = (f"the connection string {hosts} ends with a chroot that is not there: {chroot}",)
+        self.hint = f"make it first, with a connection string without {chroot}, or leave it out"
 
 
 class NodeExists(TreeState):

@@ -54,6 +54,23 @@ def check(path: str) -> str:
     return path
 
 
+def check_link(target: str) -> str:
+    """Return `target` if a link may hold it: a path, absolute or relative, with `.` and `..`.
+
+    Raises:
+        BadPath: it may not; the message says where.
+    """
+    if not isinstance(target, str) or not target:
+        raise BadPath(f"not a path: {target!r}", hint="write a path such as /a/b, ../b or b")
+    for name in target.removeprefix("/").split("/") if target != "/" else ():
+        if name not in (".", "..") and (fault := name_fault(name)):
+            raise BadPath(
+                f"{fault} in the path {target!r}",
+                hint="names are separated by single slashes, with none at the end",
+            )
+    return target
+
+
 def join(parent: str, name: str) -> str:
     """Return the path of the child `name` of `parent`."""
     return f"{'' if parent == '/' else parent}/{name}"

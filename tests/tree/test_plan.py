@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.tree.test_round_trip import NAMES, NODES, TREES
 from zkfleet import paths
 from zkfleet.errors import BadInput, BadProperties
-from zkfleet.tree import Acl, Node, Plan, Seen, encode, make_plan, parse, render
+from zkfleet.tree import OPEN, Acl, Node, Plan, Seen, encode, make_plan, parse, render
 from zkfleet.tree.plan import Create, Delete, Hold, SetAcl, Update
 from zkfleet.tree.validate import flatten
 
@@ -36,7 +36,11 @@ def apply(plan, current):
 
 def test_what_is_missing_is_created_parents_first():
     plan = make_plan(parse("/a\n  x = 1\n  /b\n/c"), {"/": Seen()})
-    assert plan.steps == (Create("/a", b'{"x":1}'), Create("/a/b", b""), Create("/c", b""))
+    assert plan.steps == (
+        Create("/a", b'{"x":1}', OPEN, 0),
+        Create("/a/b", b"{}"),
+        Create("/c", b"{}", OPEN, 0),
+    )
 
 
 def test_what_differs_is_updated_with_the_versions_seen():
@@ -65,7 +69,7 @@ def test_what_holds_an_ephemeral_is_held():
     current["/a/b/c/h:1"] = Seen(ephemeral=True)
     plan = make_plan(parse("/a"), current, trim=True)
     assert plan.steps == (
-        Delete("/a/b/c/d", b"", 3, 9),
+        Delete("/a/b/c/d", b"{}", 3, 9),
         Hold("/a/b", "/a/b/c/h:1 lives below"),
         Hold("/a/b/c", "/a/b/c/h:1 lives below"),
     )
@@ -88,7 +92,24 @@ def test_acls_of_existing_nodes_change_only_when_one_is_given():
     assert not make_plan(parse("/a"), current).changes
     other = (Acl("cdrwa", "auth", ""),)
     plan = make_plan(parse("/a\n  /b"), current, acl=other)
-    assert plan.steps == (Create("/a/b", b"", other), SetAcl("/a", READ, other, 4, 9))
+    assert plan.steps == (Create("/a/b", b"{}", other, 0), SetAcl("/a", READ, other, 4, 9))
+
+
+def test_a_new_node_rests_on_its_parent_as_it_was_seen_unless_the_plan_writes_that():
+    current = seen("/a\n  x = 1")
+    assert make_plan(parse("/a\n  x = 1\n  /b\n    /c"), current).steps == (
+        Create("/a/b", b"{}", OPEN, 3),
+        Create("/a/b/c", b"{}", OPEN, None),
+    )
+    assert make_plan(parse("/a\n  x = 2\n  /b"), current).steps[0] == Create("/a/b", b"{}", OPEN, None)
+
+
+def test_an_ephemeral_node_says_what_its_owner_says():
+    current = seen("/a")
+    current["/a/h:1"] = Seen(b'{"pid":1}', ephemeral=True)
+    plan = make_plan(parse("/a\n  /h:1\n    pid = 2"), current)
+    assert plan.steps == (Hold("/a/h:1", "it is ephemeral, and says what its owner says"),)
+    assert not plan.changes
 
 
 def test_a_plan_reads_as_people_read_a_change():

@@ -21,7 +21,7 @@ from zkfleet.tree.plan import Plan, Seen, make_plan
 from zkfleet.tree.printer import render
 from zkfleet.tree.problem import Problem
 from zkfleet.tree.validate import validate
-from zkfleet.tree.values import parse_assignment, parse_value
+from zkfleet.tree.values import parse_assignments
 
 __all__ = [
     "OPEN",
@@ -39,8 +39,7 @@ __all__ = [
     "make_plan",
     "parse",
     "parse_acl",
-    "parse_assignment",
-    "parse_value",
+    "parse_assignments",
     "render",
     "validate",
 ]

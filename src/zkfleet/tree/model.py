@@ -5,7 +5,7 @@ the path of a node link, `NAME =>` holds `PATH [NAME]` of a property link, and
 `type` is what stands behind the colon in text.
 
 A znode's data is a compact JSON object with sorted names, so that equal
-properties are equal bytes; empty when there are none.  The single property
+properties are equal bytes.  The single property
 `string_value` is stored as the bare text, and bytes that are no text are read
 as `bytes_value`, a string that spells a Python bytes literal.
 """
@@ -48,8 +48,14 @@ class Node:
 
     def as_dict(self) -> dict[str, Any]:
         """Return `{"properties": {...}, "children": {name: ...}}`, as JSON has it."""
-        children = {name: child.as_dict() for name, child in sorted(self.children.items())}
-        return {"properties": dict(self.properties), "children": children}
+        top: dict[str, Any] = {}
+        waiting = [(self, top)]
+        while waiting:
+            node, shown = waiting.pop()
+            below: dict[str, dict[str, Any]] = {name: {} for name in sorted(node.children)}
+            shown |= {"properties": dict(node.properties), "children": below}
+            waiting += [(node.children[name], below[name]) for name in below]
+        return top
 
 
 def same(one: object, other: object) -> bool:
@@ -97,7 +103,7 @@ def encode(properties: Mapping[str, Any]) -> bytes:
             `bytes_value` is not alone or not what its name says.
     """
     if not properties:
-        return b""
+        return b"{}"
     # Only what JSON may not hold costs a closer look.
     for name, value in properties.items():
         if type(name) is not str or type(value) not in _SCALARS:

@@ -189,14 +189,10 @@ def _target(rest: str, column: int) -> re.Match[str]:
 
 
 def _path(text: str, column: int) -> str:
-    target = _unquoted(text, column)
     try:
-        paths.normalise(target)
+        return paths.check_link(_unquoted(text, column))
     except BadPath as exc:
         raise _Wrong(column, f"a bad link: {exc}", "write a path such as /a/b, ../b or b") from exc
-    if not target:
-        raise _Wrong(column, "a link to nothing", "write a path such as /a/b, ../b or b")
-    return target
 
 
 def _node_link(name: str, rest: str, column: int) -> tuple[str, Any]:

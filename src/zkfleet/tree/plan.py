@@ -5,8 +5,8 @@ returns a frozen list of steps, each with the versions that it saw, in the
 order in which they can be carried out.  Carrying out is somebody else's.
 
 Only what the wanted tree names, and what is below it, is looked at: other
-top-level nodes are none of its business.  Ephemeral nodes are never touched,
-and what holds one is held instead of deleted.
+top-level nodes are none of its business.  Ephemeral nodes are never touched:
+they say what their owner says, and what holds one is held instead of deleted.
 """
 
 from collections import Counter
@@ -34,11 +34,12 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make a znode that is not there."""
+    """Make a znode that is not there; the version is its parent's, None if that is new or was not seen."""
 
     path: str
     data: bytes
     acl: tuple[Acl, ...] = OPEN
+    parent_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep a znode that the wanted tree leaves out, because of what lives below."""
+    """Leave a znode as it is, because it is ephemeral or something ephemeral lives below."""
 
     path: str
     reason: str
@@ -187,14 +188,14 @@ def make_plan(
     """
     nodes = {where: encode(node.properties) for where, node in _flatten(wanted, path)}
     entries = tuple(acl) if acl is not None else None
-    creates, updates, acls = _changes(nodes, current, entries)
+    creates, updates, acls, kept = _changes(nodes, current, entries)
     extra = _extra(nodes, current, path)
     if trim:
         deletes, holds = _trimmed(extra, current)
-        return Plan(path, (*creates, *updates, *acls, *deletes, *holds))
+        return Plan(path, (*creates, *updates, *acls, *deletes, *kept, *holds))
     tops = tuple(where for where in extra if paths.split(where)[0] not in extra) if trim is None else ()
     left_over = tuple(where for where in tops if not _only_ephemeral(where, current))
-    return Plan(path, (*creates, *updates, *acls), left_over)
+    return Plan(path, (*creates, *updates, *acls, *kept), left_over)
 
 
 def _flatten(root: Node, path: str) -> Iterator[tuple[str, Node]]:
@@ -209,19 +210,31 @@ def _flatten(root: Node, path: str) -> Iterator[tuple[str, Node]]:
 
 def _changes(
     nodes: Mapping[str, bytes], current: Mapping[str, Seen], acl: tuple[Acl, ...] | None
-) -> tuple[list[Create], list[Update], list[SetAcl]]:
-    creates, updates, acls = [], [], []
+) -> tuple[list[Create], list[Update], list[SetAcl], list[Hold]]:
+    creates, updates, acls, kept = [], [], [], []
     for where, data in nodes.items():
         seen = current.get(where)
         if seen is None:
-            creates.append(Create(where, data, acl or OPEN))
+            creates.append(Create(where, data, acl or OPEN, _version_above(where, nodes, current)))
             continue
         # Other bytes may say the same: zc.zk wrote names in no order.
-        if seen.data != data and encode(decode(seen.data)) != data:
+        differs = seen.data != data and encode(decode(seen.data)) != data
+        if differs and seen.ephemeral:
+            kept.append(Hold(where, "it is ephemeral, and says what its owner says"))
+        elif differs:
             updates.append(Update(where, seen.data, data, seen.version, seen.czxid))
         if acl is not None and seen.acl is not None and set(seen.acl) != set(acl):
             acls.append(SetAcl(where, seen.acl, acl, seen.aversion, seen.czxid))
-    return creates, updates, acls
+    return creates, updates, acls, kept
+
+
+def _version_above(where: str, wanted: Mapping[str, bytes], current: Mapping[str, Seen]) -> int | None:
+    """Return the version of a node's parent, if this plan rests on it and does not write it."""
+    above = paths.split(where)[0]
+    seen = current.get(above)
+    if seen is None or (above in wanted and encode(decode(seen.data)) != wanted[above]):
+        return None
+    return seen.version
 
 
 def _extra(nodes: Mapping[str, bytes], current: Mapping[str, Seen], path: str) -> dict[str, Seen]:

@@ -108,6 +108,8 @@ def _step(entry: dict[str, Any]) -> Step:
 
 
 def _value(kind: str, value: Any) -> Any:
+    if value is None and "None" in kind:
+        return None
     wanted = int if "int" in kind else str
     if "bytes" in kind:
         return base64.b64decode(value, validate=True)

@@ -88,7 +88,7 @@ def _target(path: str) -> str:
 
 def _is_path(value: object) -> bool:
     try:
-        return isinstance(value, str) and bool(value) and bool(paths.normalise(value))
+        return isinstance(value, str) and bool(paths.check_link(value))
     except BadPath:
         return False
 

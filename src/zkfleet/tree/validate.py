@@ -2,8 +2,8 @@
 
 Beyond what the parser finds: links that lead to nothing inside the text, and
 links in a loop.  A link to a node that the text does not have may still be
-good where the tree is put, so it is only looked at if its first name is one of
-the text's own top-level nodes, or if it is relative.
+good where the tree is put, so it is only told of if the first name of what it
+comes to, relative or not, is one of the text's own top-level nodes.
 """
 
 import re
@@ -64,7 +64,7 @@ def _fault(
         yield path, key, str(exc), exc.hint
     except NodeNotFound as exc:
         first = exc.missing.split(" ")[0].split("/")[1:2]
-        if not value.startswith("/") or (first and first[0] in root.children):
+        if first and first[0] in root.children:
             yield path, key, f"a dangling link: there is no {exc.missing}", "correct the path, or add the node"
 
 

@@ -7,6 +7,7 @@ from the syntax tree of constants alone: no name is looked up, nothing called.
 import ast
 import re
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from zkfleet.errors import BadProperties
@@ -69,25 +70,22 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def parse_value(text: str) -> Any:
-    """Return the value that a text spells, as on the right of `=` in a tree.
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the names and values in several `NAME=LITERAL`.
 
     Raises:
-        BadProperties: it spells none.
+        BadProperties: one has no name, or no literal, or a name is there twice.
     """
-    try:
-        return read_literal(text.strip())
-    except NoLiteral as exc:
-        raise BadProperties(exc.found, hint=exc.remedy) from exc
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Return the name and the value in `NAME=LITERAL`.
-
-    Raises:
-        BadProperties: there is no name, or no literal.
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise BadProperties(f"not NAME=LITERAL: {text!r}", hint="for example threads=4 or comment=\"'a text'\"")
-    return name.strip(), parse_value(value)
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise BadProperties(f"not NAME=LITERAL: {text!r}", hint="for example threads=4 or comment=\"'a text'\"")
+        if name in found:
+            raise BadProperties(f"the property {name!r} a second time", hint="take one of them out")
+        try:
+            found[name] = read_literal(value.strip())
+        except NoLiteral as exc:
+            raise BadProperties(exc.found, hint=exc.remedy) from exc
+    return found
