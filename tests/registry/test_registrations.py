@@ -181,10 +181,44 @@ def test_a_persistent_znode_in_the_way_is_an_error_and_stays(service, kazoo):
     assert kazoo.get("/svc/providers/10.0.0.1:80")[0] == b"kept"
 
 
-def test_registering_twice_in_one_session_waits_for_the_first(service):
-    service.register("/svc/providers", "10.0.0.1:80")
-    again = service.register("/svc/providers", "10.0.0.1:80", wait=False)
-    again.wait_until_registered(5)
+@pytest.mark.parametrize("path", ["/svc/providers", "/lb/providers"])
+def test_the_same_endpoint_twice_in_one_session_waits_for_the_first(service, kazoo, path):
+    first = service.register("/svc/providers", "10.0.0.1:80", weight=1)
+    second = service.register(path, "10.0.0.1:80", weight=2)
+    assert (first.status, second.status) == (Status.REGISTERED, Status.BLOCKED)
+    first.update(weight=3)
+    assert read(kazoo)[0]["weight"] == 3
+    assert read(kazoo)[1].version == 1
+    first.close()
+    second.wait_until_registered(5)
+    assert read(kazoo)[0]["weight"] == 2
+    second.close()
+    assert kazoo.get_children("/svc/providers") == []
+
+
+def test_the_same_endpoint_twice_survives_the_end_of_the_session(service, kazoo, hosts):
+    first = service.register("/svc/providers", "10.0.0.1:80")
+    second = service.register("/svc/providers", "10.0.0.1:80")
+    expire_session(hosts, service.session.client.client_id)
+    wait_for(lambda: service.statistics().expiries == 1 and owned(kazoo, service))
+    statuses = {Status.REGISTERED, Status.BLOCKED}
+    wait_for(lambda: {first.status, second.status} == statuses)
+    version = read(kazoo)[1].version
+    first.close()
+    second.close()
+    assert version == 0
+    assert kazoo.get_children("/svc/providers") == []
+
+
+def test_two_that_take_over_do_not_fight(service, hosts, kazoo):
+    with zkfleet.connect(hosts) as other:
+        first = service.register("/svc/providers", "10.0.0.1:80", on_conflict="takeover")
+        second = other.register("/svc/providers", "10.0.0.1:80", on_conflict="takeover")
+        assert second.status is Status.REGISTERED
+        wait_for(lambda: first.status is Status.BLOCKED)
+        assert owned(kazoo, other)
+        second.close()
+        first.wait_until_registered(5)
 
 
 def test_a_missing_service_is_an_error_and_nothing_is_left(service):

@@ -178,9 +178,20 @@ def test_a_large_import_is_split_and_tells_how_far_it_is(registry, kazoo):
 @given(st.lists(st.integers(0, 5000), max_size=40), st.integers(5000, 20000))
 def test_packing_keeps_the_order_and_the_limit(sizes, limit):
     steps = [Create(f"/n{number}", b"x" * size) for number, size in enumerate(sizes)]
-    runs = list(pack(steps, limit))
+    runs = list(pack(steps, "/", limit))
     assert [step for run in runs for step in run] == steps
     assert all(sum(len(step.data) for step in run) <= limit for run in runs)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4000)), max_size=30), st.integers(5000, 20000))
+def test_a_subtree_is_cut_only_if_no_packet_holds_it(nodes, limit):
+    steps = [Create(f"/top/{name}/n{number}", b"x" * size) for number, (name, size) in enumerate(nodes)]
+    runs = list(pack(steps, "/top", limit))
+    assert sorted(step.path for run in runs for step in run) == sorted(step.path for step in steps)
+    for name in "abc":
+        of_one = [step for step in steps if step.path.startswith(f"/top/{name}/")]
+        if sum(len(step.data) + 100 for step in of_one) <= limit:
+            assert sum(any(step in run for step in of_one) for run in runs) <= 1
 
 
 def test_a_session_that_ends_between_plan_and_apply_does_no_harm(registry, hosts):

@@ -8,17 +8,19 @@ live views, registrations and plans.
     reads, readings          what is asked in one breath; views and links as such questions (pure)
     hub, callbacks           the threads: one that owns all state, one for users' callbacks
     agenda, following, views live views: what to read next (pure), keeping it, the faces
-    claim, registrar         registrations: what to do next (pure), doing it
+    claim, registrar, registration    registrations: what to do next (pure), doing it, the face
     changing, trees, walking, doctor    what is asked or changed once
+    life, registry           the session from its beginning to its end; the object that users hold
     aio                      all of it for asyncio
 """
 
 from zkfleet.registry.claim import Status
 from zkfleet.registry.connecting import connect
 from zkfleet.registry.hosts import TLS
+from zkfleet.registry.life import Statistics
 from zkfleet.registry.readings import InvalidProvider, Origin, Snapshot
-from zkfleet.registry.registrar import Registering, Registration, registering
-from zkfleet.registry.registry import Registry, Statistics
+from zkfleet.registry.registration import Registering, Registration, registering
+from zkfleet.registry.registry import Registry
 from zkfleet.registry.views import Children, Properties, ProvidersView, Tree
 
 __all__ = [

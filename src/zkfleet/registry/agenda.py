@@ -3,11 +3,17 @@
 Pure: the hub tells it what happened, it answers what to read.  One reading of
 a view is under way at a time; what happens meanwhile is kept for the next.
 
-Invariant: whatever was noted since the last reading began is read by a later
-one, however readings and events interleave.
+A transaction may change several znodes, and its events come one by one.  What
+was read while more was noted may show a part of it, so it is not shown before
+that was read too.  When there is no end to it, everything is read at once.
+
+Invariants: whatever was noted since the last reading began is read by a later
+one, however readings and events interleave; what is shown was so at one moment.
 """
 
 from dataclasses import dataclass
+
+PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +27,19 @@ class Work:
 class Agenda:
     """The reading that is under way, and what the next one must cover."""
 
-    __slots__ = ("_everything", "_linked", "_names", "_under_way")
+    __slots__ = ("_everything", "_held", "_linked", "_names", "_under_way")
 
     def __init__(self) -> None:
         self._linked = False
         self._everything = True
         self._names: set[str] = set()
         self._under_way: Work | None = None
+        self._held = 0
+
+    @property
+    def reads_everything(self) -> bool:
+        """Tell whether a reading of everything is under way."""
+        return self._under_way is not None and self._under_way.everything
 
     @property
     def current(self) -> bool:
@@ -75,3 +87,20 @@ class Agenda:
             self._everything = self._everything or work.everything
             self._names |= work.names
         return read
+
+    def shows(self, *, whole: bool) -> bool:
+        """Tell whether what the reading that ended brought may be shown.
+
+        Args:
+            whole: whether it was read at one moment by itself.  Readings that
+                never are, of whole trees, are shown in the end all the same.
+        """
+        if whole or not (self._everything or self._names):
+            self._held = 0
+            return True
+        self._held += 1
+        self._everything = self._everything or self._held % PATIENCE == 0
+        if self._held <= 2 * PATIENCE:
+            return False
+        self._held = 0
+        return True

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 from zkfleet.errors import Closed, WaitTimedOut
 from zkfleet.registry.claim import Status
 from zkfleet.registry.connecting import connect as connect_blocking
+from zkfleet.registry.life import Statistics
 from zkfleet.registry.readings import Origin, Snapshot
-from zkfleet.registry.registrar import Registration
-from zkfleet.registry.registry import Registry, Statistics
+from zkfleet.registry.registration import Registration
+from zkfleet.registry.registry import Registry
 from zkfleet.registry.views import Children, Properties, ProvidersView, Tree, View
 
 if TYPE_CHECKING:
@@ -157,7 +158,12 @@ class AsyncView(Generic[V]):
             yield asyncio.Event()
             return
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
-        subscriber = self.view.subscribe(lambda _view: loop.is_closed() or loop.call_soon_threadsafe(changed.set))
+
+        def wake(_view: object = None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+
+        subscriber = self.view.subscribe(wake, ended=wake)
         self._waiting.add(changed)
         try:
             yield changed

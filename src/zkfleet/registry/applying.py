@@ -1,9 +1,11 @@
 """How is a plan carried out without surprises?
 
 Steps become ZooKeeper's atomic multis: one if they fit into a packet, else as
-few as possible, in the plan's order, so that a cut falls between whole nodes.
-Just before, what the plan saw is compared with what is there, creation
-included: versions begin at 0 again when a node is deleted and made anew.
+few as possible, cut between subtrees, and inside one only if no packet holds
+it.  Each checks the versions that the plan saw, of the nodes it writes and of
+the parents it puts nodes under.  Just before, what the plan saw is compared
+with what is there, creation included: a multi cannot check that, and versions
+begin at 0 again when a node is deleted and made anew.
 """
 
 import logging
@@ -13,6 +15,7 @@ from typing import Any
 from kazoo import exceptions as kazoo_errors
 from kazoo.protocol import serialization as requests
 
+from zkfleet import paths
 from zkfleet.errors import AccessDenied, BadAcl, OutcomeUnknown, StalePlan, TooLarge, ZkfleetError
 from zkfleet.registry import acls
 from zkfleet.registry.reads import Batch, GetData, Progress, Reading, Reply, Unreadable, Znode
@@ -51,21 +54,52 @@ def _size(step: Step) -> int:
     return _FRAMING + len(step.path.encode()) + len(_data(step)) + access
 
 
-def pack(steps: Sequence[Step], limit: int = SAFE_PACKET) -> Iterator[list[Change]]:
-    """Divide the changes among steps into runs that fit into a packet, in order."""
+def pack(steps: Sequence[Step], path: str = "/", limit: int = SAFE_PACKET) -> Iterator[list[Change]]:
+    """Divide the changes among steps into runs that fit into a packet.
+
+    Args:
+        steps: in the order of carrying out.
+        path: the node whose children head the subtrees that are kept together.
+        limit: bytes.
+    """
+    subtrees: dict[str, list[Change]] = {}
+    depth = len(path.rstrip("/")) + 1
+    for step in steps:
+        if not isinstance(step, (Hold, SetAcl)):
+            subtrees.setdefault(step.path[depth:].partition("/")[0], []).append(step)
     run: list[Change] = []
     size = 0
-    for step in steps:
-        if isinstance(step, (Hold, SetAcl)):
-            continue
-        cost = _size(step)
-        if run and size + cost > limit:
+    for subtree in subtrees.values():
+        costs = _costs(subtree)
+        if run and size + sum(costs) > limit:
             yield run
             run, size = [], 0
-        run.append(step)
-        size += cost
+        for step, cost in zip(subtree, costs, strict=True):
+            if run and size + cost > limit:
+                yield run
+                run, size = [], 0
+            run.append(step)
+            size += cost
     if run:
         yield run
+
+
+def _costs(steps: Sequence[Change]) -> list[int]:
+    """Return the bytes of each step, with the check of its parent where that is the first."""
+    parents: set[str] = set()
+    costs = []
+    for step in steps:
+        cost = _size(step)
+        if (parent := _checked_parent(step)) and parent not in parents:
+            parents.add(parent)
+            cost += _FRAMING + len(parent.encode())
+        costs.append(cost)
+    return costs
+
+
+def _checked_parent(step: Change) -> str | None:
+    known = isinstance(step, Create) and step.parent_version is not None
+    return paths.split(step.path)[0] if known else None
 
 
 def moved(steps: Sequence[Step]) -> Reading[list[str]]:
@@ -96,12 +130,14 @@ def apply(session: Session, plan: Plan, progress: Progress | None = None) -> Non
     """Carry a plan out; see `Registry.apply_plan`."""
     check_size(plan)
     steps = [step for step in plan.steps if not isinstance(step, Hold)]
-    runs = list(pack(steps))
+    for step in steps:
+        session.check_not_system(step.path)
+    runs = list(pack(steps, plan.path))
     access = [step for step in steps if isinstance(step, SetAcl)]
     if stale := session.read(lambda: moved(steps)):
         raise StalePlan(stale)
     if len(runs) > 1:
-        logger.info("plan_split path=%s steps=%d multis=%d", plan.path, len(steps), len(runs))
+        logger.warning("plan_split path=%s steps=%d multis=%d", plan.path, len(steps), len(runs))
     done = 0
     for run in runs:
         _apply_run(session, run, done)
@@ -117,12 +153,13 @@ def apply(session: Session, plan: Plan, progress: Progress | None = None) -> Non
 
 def _apply_run(session: Session, run: list[Change], done: int) -> None:
     """Apply one multi, however often the link breaks under it."""
-    operations = _operations(session.client.chroot, run)
+    parts = list(_parts(session.client.chroot, run))
+    operations = [operation for _, _, operation in parts]
     deadline = Deadline(session.timeout)
     unknown = False
     while True:
         try:
-            _raise_refusal(session.multi(operations, path=run[0].path), run, done)
+            _raise_refusal(session.multi(operations, path=run[0].path), parts, done)
             return
         except OutcomeUnknown:
             unknown = True
@@ -138,49 +175,52 @@ def _apply_run(session: Session, run: list[Change], done: int) -> None:
 
 def applied(run: Sequence[Change]) -> Reading[bool]:
     """Tell whether an atomic batch, whose reply was lost, was carried out: all of it or nothing."""
-    step = run[0]
-    answer = yield Batch((GetData(step.path),))
-    reply = answer.replies[0]
+    answer = yield Batch(tuple(GetData(step.path) for step in run))
+    return all(_stands(step, reply) for step, reply in zip(run, answer.replies, strict=True))
+
+
+def _stands(step: Change, reply: Reply) -> bool:
     if isinstance(step, Delete):
         return reply is Unreadable.MISSING
     if not isinstance(reply, Znode):
         return False
     if isinstance(step, Update):
         return reply.stat.version == step.version + 1 and reply.data == step.after
-    return reply.data == step.data
+    return reply.stat.version == 0 and reply.data == step.data
 
 
-def _operations(chroot: str, run: Sequence[Change]) -> list[Any]:
+def _parts(chroot: str, run: Sequence[Change]) -> Iterator[tuple[str, str, Any]]:
+    """Yield the operations of a multi, each with its path and the permission that it needs."""
     known: dict[Any, list[Any]] = {}
-    operations: list[Any] = []
+    checked: set[str] = set()
     for step in run:
         path = rooted(chroot, step.path)
         match step:
-            case Create(_, data, acl):
+            case Create(_, data, acl, version):
+                parent = _checked_parent(step)
+                if parent is not None and parent not in checked:
+                    checked.add(parent)
+                    yield parent, "read", requests.CheckVersion(rooted(chroot, parent), version)
                 if acl not in known:
                     known[acl] = acls.to_kazoo(acl)
-                operations.append(requests.Create(path, data, known[acl], 0))
+                yield step.path, "create", requests.Create(path, data, known[acl], 0)
             case Update(_, _, after, version):
-                operations.append(requests.SetData(path, after, version))
+                yield step.path, "write", requests.SetData(path, after, version)
             case Delete():
-                operations.append(requests.Delete(path, step.version))
-    return operations
+                yield step.path, "delete", requests.Delete(path, step.version)
 
 
-def _raise_refusal(results: Sequence[Any], run: Sequence[Change], done: int) -> None:
-    for step, result in zip(run, results, strict=False):
+def _raise_refusal(results: Sequence[Any], parts: Sequence[tuple[str, str, Any]], done: int) -> None:
+    for (path, permission, _), result in zip(parts, results, strict=False):
         if isinstance(result, STALE):
-            raise StalePlan([step.path], applied=done)
+            raise StalePlan([path], applied=done)
         if isinstance(result, kazoo_errors.NoAuthError):
-            raise AccessDenied(step.path, _PERMISSIONS[type(step)])
+            raise AccessDenied(path, permission)
         if isinstance(result, kazoo_errors.InvalidACLError):
-            raise BadAcl(f"{step.path}: the server refuses this ACL", hint="'auth' needs a session with credentials")
+            raise BadAcl(f"{path}: the server refuses this ACL", hint="'auth' needs a session with credentials")
     for result in results:
         if isinstance(result, Exception):
-            raise ZkfleetError(f"{run[0].path}: ZooKeeper refused the change: {type(result).__name__}")
-
-
-_PERMISSIONS = {Create: "create", Update: "write", Delete: "delete"}
+            raise ZkfleetError(f"{parts[0][0]}: ZooKeeper refused the change: {type(result).__name__}")
 
 
 def _set_acl(session: Session, step: SetAcl, done: int) -> None:

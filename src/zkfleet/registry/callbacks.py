@@ -6,7 +6,8 @@ takes the queue over, and the blocked one ends with its callback: a slow
 callback delays its own view and no other.  At most `MOST` threads at once.
 
 A view that changed while its callbacks run is queued again behind the others,
-so intermediate states may be left out and the last one never is.
+so intermediate states may be left out and the last one never is.  `Turns` says
+whose turn it is: of one view there is one job at the most, queued or running.
 """
 
 import logging
@@ -14,12 +15,69 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 0.05
 MOST = 4
 Job = Callable[[], None]
+
+
+class Turn(Enum):
+    """How it stands with the callbacks of one view."""
+
+    IDLE = "idle"
+    QUEUED = "queued"
+    RUNNING = "running"
+    AGAIN = "running, and to be queued again"
+
+
+class Turns:
+    """Keeps the callbacks of one view from running twice at a time; for any thread.
+
+    Args:
+        submit: queues the job that runs them.
+    """
+
+    def __init__(self, submit: Callable[[], object]) -> None:
+        self.turn = Turn.IDLE
+        self._submit = submit
+        self._lock = threading.Lock()
+        self._runner: int | None = None
+
+    def changed(self) -> None:
+        """There is something that callbacks have not seen."""
+        with self._lock:
+            submits = self.turn is Turn.IDLE
+            self.turn = {Turn.IDLE: Turn.QUEUED, Turn.RUNNING: Turn.AGAIN}.get(self.turn, self.turn)
+        if submits:
+            self._submit()
+
+    def begin(self) -> None:
+        """The job begins, on this thread."""
+        with self._lock:
+            self.turn, self._runner = Turn.RUNNING, threading.get_ident()
+
+    def end(self) -> None:
+        """The job is done."""
+        with self._lock:
+            submits = self.turn is Turn.AGAIN
+            self.turn, self._runner = (Turn.QUEUED if submits else Turn.IDLE), None
+        if submits:
+            self._submit()
+
+    def take(self) -> bool:
+        """Begin out of turn, on this thread, if nothing runs; tell whether that worked."""
+        with self._lock:
+            if self.turn is not Turn.IDLE:
+                return False
+            self.turn, self._runner = Turn.RUNNING, threading.get_ident()
+            return True
+
+    def mine(self) -> bool:
+        """Tell whether the job runs on this very thread."""
+        return self._runner == threading.get_ident()
 
 
 class Callbacks:

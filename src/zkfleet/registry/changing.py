@@ -15,7 +15,6 @@ from zkfleet import paths
 from zkfleet.errors import BadPath, BadProperties, LinkLoop, OutcomeUnknown, TooLarge, WaitTimedOut
 from zkfleet.registry import readings
 from zkfleet.registry.session import BadVersion, Session
-from zkfleet.registry.subtree import SYSTEM
 from zkfleet.registry.wire import SAFE_PACKET, rooted
 from zkfleet.tree import encode
 from zkfleet.tree.model import BYTES, NODE_LINK, TEXT
@@ -51,8 +50,7 @@ def change_properties(session: Session, path: str, change: Change) -> tuple[str,
         real, raw = snapshot.real_path or "/", dict(snapshot.content.raw)
         if written is not None and encode(raw) == written:
             return real, snapshot.zxid
-        if paths.within(real, SYSTEM):
-            raise BadPath(f"{real} belongs to ZooKeeper", hint="name a node of yours")
+        session.check_not_system(real)
         written = _checked(real, raw, change(dict(raw)))
         request = SetData(rooted(session.client.chroot, real), written, snapshot.content.version)
         try:
@@ -86,9 +84,10 @@ def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> b
 
 def link(session: Session, source: str, destination: str) -> None:
     """Make a node link at `destination` that leads to `source`; see `Registry.ln`."""
-    _, name = paths.split(source.rstrip("/") or "/")
-    if destination.endswith("/"):
-        if not name:
+    paths.check_link(source)
+    if isinstance(destination, str) and destination.endswith("/"):
+        _, name = paths.split(source)
+        if paths.name_fault(name):
             raise BadPath(f"{source!r} has no name to append to {destination!r}")
         destination += name
     parent, name = paths.split(paths.check(destination))

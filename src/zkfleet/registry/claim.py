@@ -15,6 +15,9 @@ makes it look again.
         somebody else's ...... BLOCKED, FAILED or replaced, by policy
     closing     look, and delete it if it is ours             -> CLOSED
 
+Somebody else may be another registration of this very process.  A takeover
+happens once: who was displaced afterwards waits, or two would fight for ever.
+
 Invariant: no order is given while the link is down, and after `close` no order
 that creates.
 """
@@ -52,6 +55,7 @@ class Sight:
         version: of its data.
         ours: whether it can be shown to be left over from us: a former session
             of this process, or a process of this machine that is dead.
+        taken: whether another registration of this process holds it.
         problem: why there is no parent.
     """
 
@@ -60,6 +64,7 @@ class Sight:
     data: bytes = b""
     version: int = -1
     ours: bool = False
+    taken: bool = False
     problem: ZkfleetError | None = None
 
 
@@ -139,6 +144,7 @@ class Claim:
         self._again = False
         self._fresh = True
         self._closing = False
+        self._had = False
 
     # -- what happens
 
@@ -246,27 +252,29 @@ class Claim:
             return None
         if sight.owner is None:
             return self._begin(Create(sight.parent, self.data))
-        if sight.owner == self._session:
+        if sight.owner == self._session and not sight.taken:
             if sight.data != self.data:
                 return self._begin(Write(sight.parent, self.data, sight.version))
             self._settle(Status.REGISTERED)
             return None
-        if sight.owner != 0 and (sight.ours or self.policy == "takeover"):
+        takes = self.policy == "takeover" and not self._had
+        if sight.owner != 0 and (takes or (sight.ours and not sight.taken)):
             return self._begin(Replace(sight.parent, self.data, sight.version))
-        blocked = sight.owner != 0 and self.policy == "wait"
+        blocked = sight.owner != 0 and (self._had or self.policy != "fail")
         conflict = RegistrationConflict(self._describe(sight), hint=_HINTS[sight.owner != 0])
         self._settle(Status.BLOCKED if blocked else Status.FAILED, conflict)
         return None
 
     def _closing_order(self, sight: Sight) -> Order | None:
-        mine = sight.owner is not None and (sight.owner == self._session or (sight.owner != 0 and sight.ours))
-        if sight.parent is not None and mine:
+        mine = sight.owner == self._session or (bool(sight.owner) and sight.ours)
+        if sight.parent is not None and mine and not sight.taken:
             return self._begin(Remove(sight.parent, sight.version))
         self._settle(Status.CLOSED)
         return None
 
     def _settle(self, status: Status, problem: ZkfleetError | None = None) -> None:
         self.status, self.problem = status, problem
+        self._had = self._had or status is Status.REGISTERED
 
 
 _HINTS = {

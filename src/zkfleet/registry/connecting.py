@@ -1,13 +1,24 @@
 """How does one get a registry?"""
 
+import logging
 from collections.abc import Sequence
+from typing import Any
 
 from kazoo.client import KazooClient
 
 from zkfleet.errors import BadInput
 from zkfleet.registry.hosts import TLS, Credential, choose_hosts, credentials
-from zkfleet.registry.registry import AfterFork, Registry
+from zkfleet.registry.life import AfterFork
+from zkfleet.registry.registry import Registry
 from zkfleet.registry.session import RECONNECT
+
+# ZooKeeper counts milliseconds in 31 bits.
+LONGEST = 2_000_000
+
+# kazoo tells of every lost connection, twice a second while there is none; the
+# hub tells of those that matter, once.
+_kazoo = logging.getLogger("zkfleet.kazoo")
+_kazoo.setLevel(logging.CRITICAL)
 
 
 def connect(
@@ -42,29 +53,42 @@ def connect(
         NodeNotFound: the chroot is not there.
         UnsupportedServer: it is older than ZooKeeper 3.6.
     """
+    if after_fork not in ("error", "reconnect"):
+        raise BadInput(f"after_fork is 'error' or 'reconnect', not {after_fork!r}")
+    _check_seconds("timeout", timeout)
     if client is None:
-        chosen = choose_hosts(hosts)
-        for name, seconds in (("session_timeout", session_timeout), ("timeout", timeout)):
-            if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < float("inf"):
-                raise BadInput(f"{name} is a positive number of seconds, not {seconds!r}")
-        added, sasl = credentials(auth)
-        encryption = tls.options() if tls else {}
+        options = client_options(hosts, auth=auth, tls=tls)
+        _check_seconds("session_timeout", session_timeout)
 
         def make_client() -> KazooClient:
-            return KazooClient(
-                chosen,
-                timeout=session_timeout,
-                auth_data=added,
-                sasl_options=sasl,
-                connection_retry=dict(RECONNECT),
-                **encryption,
-            )
+            return KazooClient(timeout=session_timeout, connection_retry=dict(RECONNECT), logger=_kazoo, **options)
 
         registry = Registry(make_client, owned=True, timeout=timeout, after_fork=after_fork)
     else:
         if hosts is not None or auth or tls is not None:
             raise BadInput("a given client has its hosts and credentials already", hint="leave hosts, auth and tls out")
+        if not isinstance(client, KazooClient):
+            raise BadInput(f"client is a kazoo client, not {client!r}")
         given = client
         registry = Registry(lambda: given, owned=False, timeout=timeout, after_fork=after_fork)
     registry.open(wait=wait)
     return registry
+
+
+def client_options(hosts: str | None, *, auth: Sequence[Credential] = (), tls: TLS | None = None) -> dict[str, Any]:
+    """Check how an ensemble is to be reached, and return that as kazoo's arguments; nothing is sent.
+
+    Raises:
+        BadHosts, BadAuth, BadInput, MissingDependency: an argument is wrong.
+    """
+    if tls is not None and not isinstance(tls, TLS):
+        raise BadInput(f"tls is a zkfleet.TLS, not {tls!r}")
+    added, sasl = credentials(auth)
+    encryption = tls.options() if tls else {}
+    return {"hosts": choose_hosts(hosts), "auth_data": added, "sasl_options": sasl, **encryption}
+
+
+def _check_seconds(name: str, seconds: object) -> None:
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds <= LONGEST:  # type: ignore[operator]
+        raise BadInput(f"{name} is a number of seconds above 0 and up to {LONGEST:,}, not {seconds!r}")

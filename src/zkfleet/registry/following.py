@@ -4,20 +4,23 @@ A `Following` keeps one snapshot of one path current.  The hub's thread reads
 and replaces the snapshot; any thread may look at it, wait for it, subscribe
 to it.  The classes that users see (`views`) are faces on this.
 
-Always: the snapshot is replaced as a whole; it stays while the link is down,
-and `stale_since` says so; subscribers of one view are called one after the
-other, never with a state older than one they saw, and always with the last.
+Always: the snapshot is replaced as a whole, and shows one moment; it stays
+while the link is down, and `stale_since` says so; subscribers of one view are
+called one after the other, never with a state older than one they saw, and
+always with the last.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from zkfleet.errors import ZkfleetError
 from zkfleet.registry.agenda import Agenda, Work
+from zkfleet.registry.callbacks import Turns
 from zkfleet.registry.hub import Hub
 from zkfleet.registry.readings import Snapshot
 from zkfleet.registry.reads import Event, Reading
@@ -51,14 +54,18 @@ class Following(Generic[T]):
         self.hub, self.path = hub, path
         self._read, self._reread = read, reread
         self.snapshot: Snapshot[T] | None = None
+        self._newest: Snapshot[T] | None = None  # what was read last; it may not be shown yet
         self.error: Exception | None = None
         self.stale_since: float | None = time.time()
         self.closed = False
-        self.changed = threading.Condition()
-        self._agenda = Agenda()
+        self._set_up()
         self._subscribers: list[Subscriber[T]] = []
-        self._delivering = threading.RLock()
-        self._queued = False
+
+    def _set_up(self) -> None:
+        self._agenda = Agenda()
+        self._retrying = False
+        self._turns = Turns(lambda: self.hub.deliver(self._deliver))
+        self._changed, self._changes = threading.Condition(), 0
 
     # -- on the hub's thread
 
@@ -70,42 +77,47 @@ class Following(Generic[T]):
     def on_suspended(self) -> None:
         """Keep what we know and say that it is stale."""
         self._agenda.suspended()
-        self.stale_since = time.time()
+        with self._told():
+            self.stale_since = self.stale_since or time.time()
 
     def on_event(self, event: Event, path: str) -> None:
         """Read what the event may have changed."""
-        if not self._matters(event, path):
-            return
-        self._agenda.note(self._child(path))
-        self._go_on()
+        if self._is_for_us(path):
+            self._agenda.note(self._child(path))
+            self._go_on()
 
     def on_audit(self) -> None:
         """Read everything again."""
         self._agenda.note()
         self._go_on()
 
-    def _matters(self, event: Event, path: str) -> bool:
-        if self._reread is None or self.snapshot is None or self.snapshot.real_path is None:
+    # What was read last tells which event is about what; while everything is
+    # read, perhaps at another place, no event can be told from another.
+
+    def _is_for_us(self, path: str) -> bool:
+        if self._any_path() or self._newest is None or self._newest.real_path is None:
             return True
-        below = path.removeprefix(self.snapshot.real_path.rstrip("/"))
-        return path in self.snapshot.consulted or below.count("/") <= 1
+        below = path.removeprefix(self._newest.real_path.rstrip("/"))
+        return path in self._newest.consulted or below.count("/") <= 1
 
     def _child(self, path: str) -> str | None:
         """Return the name of the child that an event is about, None if it is about more."""
-        if self._reread is None or self.snapshot is None or self.snapshot.real_path is None:
-            return None
-        if path in self.snapshot.consulted:
+        if self._any_path() or self._newest is None or path in self._newest.consulted:
             return None
         return path.rpartition("/")[2]
+
+    def _any_path(self) -> bool:
+        newest = self._newest
+        return self._reread is None or newest is None or newest.real_path is None or self._agenda.reads_everything
 
     def _go_on(self) -> None:
         if not self.closed and (work := self._agenda.begin()):
             self.hub.read(self, self._reading(work), partial(self._done, work))
 
     def _reading(self, work: Work) -> Reading[Snapshot[T]]:
-        if work.everything or self._reread is None or self.snapshot is None:
+        if work.everything or self._reread is None or self._newest is None:
             return self._read(self.path)
-        return self._reread(self.snapshot, work.names)
+        return self._reread(self._newest, work.names)
 
     def _done(self, work: Work, snapshot: Snapshot[T] | None, error: Exception | None) -> None:
         if not self._agenda.end(work, read=snapshot is not None):
@@ -113,10 +125,11 @@ class Following(Generic[T]):
                 self._fail(error)
             return
         assert snapshot is not None
-        self.error = None
+        self.error, self._newest = None, snapshot
         if work.everything:
             self.hub.keep_only(self, snapshot.consulted | ({snapshot.real_path} if snapshot.real_path else set()))
-        self._replace(snapshot)
+        if self._agenda.shows(whole=snapshot.whole):
+            self._replace(snapshot)
         self._go_on()
 
     def _fail(self, error: Exception) -> None:
@@ -124,23 +137,36 @@ class Following(Generic[T]):
         # have, say so once, and look again in a while.
         if repr(error) != repr(self.error):
             logger.warning("view_unreadable path=%s error=%r", self.path, error)
-        with self.changed:
+        with self._told():
             self.error = error
             self.stale_since = self.stale_since or time.time()
-            self.changed.notify_all()
-        self.hub.later(RETRY_AFTER, self._go_on)
+        if not self._retrying:
+            self._retrying = True
+            self.hub.later(RETRY_AFTER, self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = False
+        self._go_on()
 
     def _replace(self, snapshot: Snapshot[T]) -> None:
         old = self.snapshot
-        with self.changed:
+        with self._told():
             self.snapshot = snapshot
             if self._agenda.current:
                 self.stale_since = None
-            self.changed.notify_all()
         if old is None or not snapshot.says_the_same(old):
             if snapshot.problem is not None:
                 logger.warning("view_emptied path=%s reason=%s", self.path, snapshot.problem)
-            self.call_subscribers()
+            if self._subscribers:
+                self._turns.changed()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Have waiting threads look again after this."""
+        with self._changed:
+            yield
+            self._changes += 1
+            self._changed.notify_all()
 
     # -- on any thread
 
@@ -149,31 +175,48 @@ class Following(Generic[T]):
         return self.snapshot.zxid if self.snapshot else -1
 
     def wait_until(self, happened: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until `happened()`, asked again whenever the snapshot was replaced."""
-        with self.changed:
-            return self.changed.wait_for(lambda: self.closed or happened(), timeout)
+        """Wait until `happened()`, asked again whenever something changed, or until we are closed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = self._changes
+            # It is the caller's, and may take its time or ask us: no lock is held.
+            if self.closed or happened():
+                return True
+            with self._changed:
+                left = None if deadline is None else max(deadline - time.monotonic(), 0)
+                if not self._changed.wait_for(partial(self._changed_since, seen), left):
+                    return False
 
-    def call_subscribers(self) -> None:
-        """Have the subscribers called with what they have not seen."""
-        if self._subscribers and not self._queued:
-            self._queued = True
-            self.hub.deliver(self._deliver)
+    def _changed_since(self, seen: int) -> bool:
+        return self._changes != seen
 
     def _deliver(self) -> None:
-        self._queued = False
-        with self._delivering:
+        self._turns.begin()
+        try:
             for subscriber in list(self._subscribers):
                 if not self.closed:
                     subscriber.call(self.snapshot)
+        finally:
+            self._turns.end()
 
     def subscribe(self, subscriber: "Subscriber[T]", *, here: bool) -> None:
-        """Add a subscriber and have it called, on this thread or on the callbacks'."""
+        """Add a subscriber and have it called on the callbacks' thread.
+
+        Args:
+            subscriber: is called with what there is, and with every change.
+            here: we are on that thread.  It is called before this returns,
+                unless callbacks of this view run on another thread just now.
+        """
         self._subscribers.append(subscriber)
-        if here:
-            with self._delivering:
+        if here and self._turns.mine():
+            subscriber.call(self.snapshot)
+        elif here and self._turns.take():
+            try:
                 subscriber.call(self.snapshot)
+            finally:
+                self._turns.end()
         else:
-            self.hub.post(self.call_subscribers)
+            self._turns.changed()
 
     def unsubscribe(self, subscriber: "Subscriber[T]") -> None:
         """Drop a subscriber, if it is still there."""
@@ -182,16 +225,17 @@ class Following(Generic[T]):
 
     def move_to(self, hub: Hub) -> None:
         """Live on in a forked child, on a hub of its own; nothing of the parent's threads is kept."""
-        self.hub, self._agenda = hub, Agenda()
-        self.changed, self._delivering, self._queued = threading.Condition(), threading.RLock(), False
+        self.hub = hub
+        self._set_up()
         self.stale_since = self.stale_since or time.time()
         hub.post(hub.join, self)
 
     def close(self) -> None:
         """Stop following; waiting threads wake up."""
-        self.closed = True
-        with self.changed:
-            self.changed.notify_all()
+        with self._told():
+            self.closed = True
+        for subscriber in list(self._subscribers):
+            subscriber.ended()
         self._subscribers.clear()
         self.hub.post(self.hub.leave, self)
 
@@ -202,10 +246,18 @@ class Following(Generic[T]):
 
 
 class Subscriber(Generic[T]):
-    """A callback, the view that it is called with, and what it saw last."""
+    """A callback, the view that it is called with, and what it saw last.
 
-    def __init__(self, function: Callable[[Any], object], view: Any) -> None:
-        self._function, self._view = function, view
+    Args:
+        function: the callback.
+        view: what it is called with.
+        ended: called once, on any thread, when the view is closed.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], object], view: Any, ended: Callable[[], object] = lambda: None
+    ) -> None:
+        self._function, self._view, self.ended = function, view, ended
         self._seen: Snapshot[T] | None = None
         self.called = threading.Event()
 

@@ -6,6 +6,7 @@ The connection string and the credentials, checked before anything is sent:
 
 import importlib.util
 import os
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +46,13 @@ class TLS:
         """Return these as kazoo's keyword arguments.
 
         Raises:
-            BadInput: a file is not there.
+            BadInput: a file is not there, or holds something else.
         """
         for name in ("ca", "certificate", "key"):
             file = getattr(self, name)
             if file is not None and not Path(file).is_file():
                 raise BadInput(f"tls {name}: no such file: {file}")
+        self._check_contents()
         return {
             "use_ssl": True,
             "ca": self.ca,
@@ -60,6 +62,18 @@ class TLS:
             "verify_certs": self.verify,
             "check_hostname": self.check_hostname and self.verify,
         }
+
+    def _check_contents(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            what = f"tls ca: {self.ca}"
+            if self.ca is not None:
+                context.load_verify_locations(self.ca)
+            what = f"tls certificate: {self.certificate}, key: {self.key or self.certificate}"
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key, self.key_password or "")
+        except (ssl.SSLError, OSError) as exc:
+            raise BadInput(f"{what}: {exc}", hint="these are PEM files; the key must be the certificate's") from exc
 
 
 def choose_hosts(hosts: str | None, environment: Mapping[str, str] = os.environ) -> str:

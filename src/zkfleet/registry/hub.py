@@ -35,6 +35,7 @@ from zkfleet.registry.wire import AddWatch, RemoveWatches, rooted
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Message = tuple[Callable[..., None], tuple[Any, ...]]
 LINK_ERRORS = (ConnectionLoss, SessionExpiredError, ConnectionClosedError)
 
 # After a reconnection every view reads all it follows again.  A few at a time,
@@ -90,12 +91,13 @@ class Hub:
         self.epoch = 0
         self.since = time.time()
         self.members: dict[Member, None] = {}
+        self.holders: dict[str, Member] = {}  # who of us registered a znode, by its path
         self._interests: dict[str, dict[Member, Mode]] = defaultdict(dict)
         self._watched: dict[Member, set[str]] = defaultdict(set)
-        self._placed: dict[str, Mode] = {}
+        self._placed: dict[str, Mode | None] = {}
         self._waiting: deque[tuple[Member, Callable[[], None]]] = deque()
         self._under_way = 0
-        self._inbox: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = itertools.count()
         self._thread = threading.Thread(target=self._run, name="zkfleet-registry", daemon=True)
@@ -122,14 +124,7 @@ class Hub:
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), function, arguments))
 
     def _run(self) -> None:
-        while True:
-            try:
-                message = self._inbox.get(timeout=self._until_next_timer())
-            except queue.Empty:
-                _, _, timed, given = heapq.heappop(self._timers)
-                message = (timed, given)
-            if message is None:
-                return
+        while message := self._next():
             function, arguments = message
             try:
                 function(*arguments)
@@ -137,8 +132,17 @@ class Hub:
                 logger.exception("registry_fault in=%s", getattr(function, "__qualname__", function))
             del message, function, arguments
 
-    def _until_next_timer(self) -> float | None:
-        return max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
+    def _next(self) -> Message | None:
+        """Wait for what is to be done next; what is due goes first, however much is posted."""
+        while True:
+            wait = self._timers[0][0] - time.monotonic() if self._timers else None
+            if wait is not None and wait <= 0:
+                _, _, function, arguments = heapq.heappop(self._timers)
+                return function, arguments
+            try:
+                return self._inbox.get(timeout=wait)
+            except queue.Empty:
+                continue
 
     # -- what kazoo's connection thread posts
 
@@ -151,6 +155,8 @@ class Hub:
         self.post(self._happened, event, path)
 
     def _linked(self, session_id: int) -> None:
+        if self.epoch:
+            logger.info("link_restored hosts=%s after_seconds=%.1f", self.session.hosts, time.time() - self.since)
         self.connected, self.since = True, time.time()
         self.epoch += 1
         if session_id != self.session_id:
@@ -177,7 +183,8 @@ class Hub:
             member.on_suspended()
 
     def _assume_expired(self, epoch: int) -> None:
-        if not self.connected and epoch == self.epoch:
+        # The session of a client that we were given is its owner's to give up.
+        if not self.connected and epoch == self.epoch and self.session.owned:
             logger.warning("session_assumed_expired id=0x%x", self.session_id)
             self.session.forget()
 
@@ -192,6 +199,16 @@ class Hub:
                 for member, mode in list(self._interests.get(above, {}).items()):
                     if mode is Mode.RECURSIVE:
                         member.on_event(event, path)
+        if event in (Event.CREATED, Event.DELETED) and path != "/":
+            self._children_changed(paths.split(path)[0])
+
+    def _children_changed(self, path: str) -> None:
+        # A connection has one watch a path.  If it is a recursive one, because
+        # some member wants that, the server tells of no lists of children.
+        if self._placed.get(path) is Mode.RECURSIVE:
+            for member, mode in list(self._interests.get(path, {}).items()):
+                if mode is Mode.PERSISTENT:
+                    member.on_event(Event.CHILDREN, path)
 
     # -- members
 
@@ -218,8 +235,11 @@ class Hub:
         if self._interests[path]:
             return
         del self._interests[path]
-        if self._placed.pop(path, None) is not None and self.connected:
-            self.session.send(RemoveWatches(rooted(self.session.client.chroot, path)), _ignore)
+        # The watch of a client that we were given may be its owner's, too.
+        if self.session.owned and path in self._placed:
+            del self._placed[path]
+            if self.connected:
+                self.session.send(RemoveWatches(rooted(self.session.client.chroot, path)), _ignore)
 
     def watch(self, member: Member, watch: Watch) -> None:
         """See to it that the server watches a path for a member, before all that is sent from now on."""
@@ -227,7 +247,8 @@ class Hub:
         self._interests[watch.path][member] = max(known, watch.mode)
         self._watched[member].add(watch.path)
         mode = max(self._interests[watch.path].values())
-        if self._placed.get(watch.path, -1) < mode:
+        placed = self._placed.get(watch.path)
+        if placed is None or placed < mode:
             self._placed[watch.path] = mode
             self.session.send(AddWatch(rooted(self.session.client.chroot, watch.path), mode), _log_refusal)
 
@@ -260,7 +281,7 @@ class Hub:
             begin()
 
     def _begin_readings(self) -> None:
-        while self._waiting and self._under_way < READINGS_AT_ONCE:
+        while self.connected and self._waiting and self._under_way < READINGS_AT_ONCE:
             member, begin = self._waiting.popleft()
             if member in self.members:
                 self._under_way += 1
@@ -306,16 +327,17 @@ class Hub:
     # -- callbacks
 
     def deliver(self, job: Callable[[], None]) -> None:
-        """Have a callback job run, and see that no blocked callback holds it up."""
+        """Have a callback job run, from any thread, and see that no blocked callback holds it up."""
         self._callbacks.submit(job)
         if not self._relief_due:
             self._relief_due = True
-            self.later(PATIENCE, self._relieve)
+            self.post(self.later, PATIENCE, self._relieve)
 
     def _relieve(self) -> None:
+        self._relief_due = False
         self._callbacks.relieve()
-        self._relief_due = self._callbacks.waiting
-        if self._relief_due:
+        if self._callbacks.waiting:
+            self._relief_due = True
             self.later(PATIENCE, self._relieve)
 
     # -- the slow audit
@@ -326,7 +348,8 @@ class Hub:
     def _audit(self) -> None:
         self.later(self._audit_pause(), self._audit)
         if self.connected:
-            self._placed.clear()
+            # They may be lost, and are set again; that they may be there is remembered, to take them back.
+            self._placed = dict.fromkeys(self._placed)
             for member in list(self.members):
                 self._spread(member.on_audit)
 

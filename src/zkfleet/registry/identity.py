@@ -18,6 +18,8 @@ import psutil
 
 from zkfleet.errors import BadProperties
 
+OURS = ("pid", "instance")
+
 
 def machine_mark() -> str:
     """Return eight hexadecimal digits that differ wherever process ids mean other processes."""
@@ -52,7 +54,7 @@ def check_not_ours(properties: Mapping[str, Any]) -> None:
     Raises:
         BadProperties: they do; others would take us for dead.
     """
-    for name in ("pid", "instance"):
+    for name in OURS:
         if name in properties:
             raise BadProperties(f"the property {name!r} is zkfleet's own: it says which process this is")
 

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -18,8 +19,10 @@ from zkfleet import paths
 from zkfleet.errors import AccessDenied, LinkLoop, NodeNotFound, ZkfleetError
 from zkfleet.registry.reads import Batch, GetChildren, GetData, Mode, Read, Reading, Reply, Unreadable, Watch, Znode
 from zkfleet.tree import decode, links
+from zkfleet.tree.model import BYTES, PROPERTY_LINK, TEXT
 
 T = TypeVar("T")
+TRIES = 5
 Properties = Mapping[str, Any]
 Lookup = Callable[[str], Properties | None]
 
@@ -36,6 +39,7 @@ class Snapshot(Generic[T]):
         consulted: the znodes that it rests on.
         mark: equal marks mean that no reader need be told.
         problem: why the path leads nowhere, or None.
+        whole: whether all of it was read at one moment.
     """
 
     content: T
@@ -44,6 +48,7 @@ class Snapshot(Generic[T]):
     consulted: frozenset[str]
     mark: object
     problem: ZkfleetError | None = None
+    whole: bool = True
     read_at: float = field(default_factory=time.monotonic)
 
     def says_the_same(self, other: "Snapshot[T]") -> bool:
@@ -60,7 +65,7 @@ class _NotRead(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight(Generic[T]):
+class Consulted(Generic[T]):
     """The answer to a question about the tree, and the znodes that it rests on."""
 
     answer: T | None
@@ -76,7 +81,7 @@ class Sight(Generic[T]):
         return self.answer
 
 
-def consult(question: Callable[[Lookup], T], first: Iterable[str]) -> Reading[Sight[T]]:
+def consult(question: Callable[[Lookup], T], first: Iterable[str]) -> Reading[Consulted[T]]:
     """Answer a question that looks znodes up, all of them read in one batch.
 
     Raises:
@@ -94,7 +99,7 @@ def consult(question: Callable[[Lookup], T], first: Iterable[str]) -> Reading[Si
             continue
         except (NodeNotFound, LinkLoop) as exc:
             result, problem = None, exc
-        return Sight(result, problem, seen, frozenset(used), answer.zxid)
+        return Consulted(result, problem, seen, frozenset(used), answer.zxid)
 
 
 def _lookup(seen: Mapping[str, Reply], used: set[str]) -> Lookup:
@@ -110,7 +115,7 @@ def _lookup(seen: Mapping[str, Reply], used: set[str]) -> Lookup:
     return look
 
 
-def resolve(path: str) -> Reading[Sight[str]]:
+def resolve(path: str) -> Reading[Consulted[str]]:
     """Find the real path of `path`; a problem says why there is none."""
     return (yield from consult(lambda lookup: links.resolve(path, lookup), [path]))
 
@@ -130,12 +135,16 @@ def arrive(
     path: str,
     reads: Callable[[str], tuple[Read, ...]],
     watches: Callable[[str], tuple[Watch, ...]],
+    before: Place | None = None,
 ) -> Reading[Place]:
     """Follow `path` and read, and watch, at its end: all in one batch.
 
-    Most paths hold no link, so the first batch reads as if this one held none.
+    Most paths hold no link, so the first batch reads as if this one held none,
+    or as if everything were as `before`.
     """
     needed, target = [path], path
+    if before is not None and before.real_path is not None:
+        needed, target = sorted(before.consulted), before.real_path
     while True:
         extra = reads(target)
         watch = (*map(Watch, needed), *watches(target))
@@ -196,19 +205,33 @@ Providers = Mapping[str, Provider]
 
 
 def read_providers(path: str) -> Reading[Snapshot[Providers]]:
-    """Read a node's children with their properties."""
-    place = yield from arrive(
-        path, lambda target: (GetChildren(target),), lambda target: (Watch(target, Mode.RECURSIVE),)
-    )
-    names, zxid, entries = _names(place), place.zxid, {}
-    if place.real_path is not None and names:
-        real = place.real_path
-        answer = yield Batch(tuple(GetData(paths.join(real, name)) for name in names))
-        zxid = answer.zxid
-        for name, reply in zip(names, answer.replies, strict=True):
-            if reply is not Unreadable.MISSING:
-                entries[name] = provider(reply)
-    return _providers(entries, place.real_path, zxid, place.consulted, place.problem)
+    """Read a node's children with their properties.
+
+    Names come first.  Then names and properties together, until the names are
+    those whose properties were asked for: that is one moment.
+    """
+    place: Place | None = None
+    known: tuple[str, ...] = ()
+    tries = 0
+    while True:
+        place = yield from arrive(path, partial(_with_children, known), _everything_below, place)
+        names, tries = _names(place), tries + 1
+        whole = set(known).issuperset(names)
+        if whole or tries == TRIES:
+            break
+        known = names
+    replies = dict(zip(known, place.replies[1:], strict=False))
+    there = [name for name in names if replies.get(name, Unreadable.MISSING) is not Unreadable.MISSING]
+    entries = {name: provider(replies[name]) for name in there}
+    return _providers(entries, place.real_path, place.zxid, place.consulted, place.problem, whole=whole)
+
+
+def _with_children(names: tuple[str, ...], target: str) -> tuple[Read, ...]:
+    return (GetChildren(target), *(GetData(paths.join(target, name)) for name in names))
+
+
+def _everything_below(target: str) -> tuple[Watch, ...]:
+    return (Watch(target, Mode.RECURSIVE),)
 
 
 def reread_providers(old: Snapshot[Providers], names: frozenset[str]) -> Reading[Snapshot[Providers]]:
@@ -222,7 +245,7 @@ def reread_providers(old: Snapshot[Providers], names: frozenset[str]) -> Reading
             entries.pop(name, None)
         else:
             entries[name] = provider(reply)
-    return _providers(entries, old.real_path, answer.zxid, old.consulted, None)
+    return _providers(entries, old.real_path, answer.zxid, old.consulted, None, whole=False)
 
 
 def _providers(
@@ -231,23 +254,20 @@ def _providers(
     zxid: int,
     consulted: frozenset[str],
     problem: ZkfleetError | None,
+    *,
+    whole: bool,
 ) -> Snapshot[Providers]:
-    content = MappingProxyType(entries)
-    return Snapshot(content, real, zxid, consulted, entries, problem)
+    return Snapshot(MappingProxyType(entries), real, zxid, consulted, entries, problem, whole)
 
 
 def provider(reply: Reply) -> Provider:
     """Return the entry for a provider's znode."""
     if not isinstance(reply, Znode):
         return Provider(InvalidProvider(None, "no read permission"), 0, 0)
-    said: Properties | InvalidProvider
-    try:
-        said = json.loads(reply.data) if reply.data else {}
-        if not isinstance(said, dict):
-            said = InvalidProvider(reply.data, f"its data are JSON, but no object: {type(said).__name__}")
-    except (ValueError, RecursionError) as exc:
-        said = InvalidProvider(reply.data, f"its data are no JSON: {exc}")
-    return Provider(said, reply.stat.czxid, reply.stat.mzxid)
+    said = decode(reply.data)
+    readable = TEXT not in said and BYTES not in said
+    shown = said if readable else InvalidProvider(reply.data, "its data are no JSON object")
+    return Provider(shown, reply.stat.czxid, reply.stat.mzxid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,31 +302,31 @@ class Configuration:
 
 def read_properties(path: str) -> Reading[Snapshot[Configuration]]:
     """Read a node's properties; all nodes that they come from in one batch."""
-    sight = yield from consult(lambda lookup: _configuration(path, lookup), [path])
-    if sight.answer is None:
+    found = yield from consult(lambda lookup: _configuration(path, lookup), [path])
+    if found.answer is None:
         nothing = Configuration({}, -1, {}, {})
-        return Snapshot(nothing, None, sight.zxid, sight.consulted, "", sight.problem)
-    real, configuration = sight.answer
-    reply = sight.seen[real]
+        return Snapshot(nothing, None, found.zxid, found.consulted, "", found.problem)
+    real, configuration = found.answer
+    reply = found.seen[real]
     version = reply.stat.version if isinstance(reply, Znode) else -1
     configuration = Configuration(configuration.values, version, configuration.raw, configuration.broken)
     mark = json.dumps(dict(configuration.values), sort_keys=True, default=repr)
-    return Snapshot(configuration, real, sight.zxid, sight.consulted, mark)
+    return Snapshot(configuration, real, found.zxid, found.consulted, mark)
 
 
 def _configuration(path: str, lookup: Lookup) -> tuple[str, Configuration]:
     real = links.resolve(path, lookup)
     raw = dict(lookup(real) or {})
     values, broken = dict(raw), {}
-    for name in [key.removesuffix(" =>") for key in raw if key.endswith(" =>")]:
+    for name in [key.removesuffix(PROPERTY_LINK) for key in raw if key.endswith(PROPERTY_LINK)]:
         try:
             values[name] = links.property_value(real, name, lookup).value
-        except (NodeNotFound, LinkLoop) as exc:
+        except (NodeNotFound, LinkLoop, AccessDenied) as exc:
             broken[name] = exc
     return real, Configuration(MappingProxyType(values), -1, MappingProxyType(raw), broken)
 
 
-def read_origin(path: str, name: str) -> Reading[Sight[Origin]]:
+def read_origin(path: str, name: str) -> Reading[Consulted[Origin]]:
     """Find where the value of one property comes from."""
 
     def question(lookup: Lookup) -> Origin:

@@ -1,15 +1,13 @@
 """How is a claim carried out on a real session?
 
 The shell around `claim`: a `Registrant` lives in the hub, tells its claim what
-happened, sends the order that comes back, and reports how that ended.  A
-`Registration` is what the user holds: one or more registrants (a blank host
-has one for every address of the machine).
+happened, sends the order that comes back, and reports how that ended.  What
+users hold is a `registration`.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,12 @@ from kazoo.protocol import serialization as requests
 from kazoo.security import ACL
 
 from zkfleet import paths
-from zkfleet.errors import AccessDenied, NotConnected, TooLarge, WaitTimedOut, ZkfleetError
+from zkfleet.errors import (
+    AccessDenied,
+    BadPath,
+    TooLarge,
+    ZkfleetError,
+)
 from zkfleet.registry import claim as orders
 from zkfleet.registry import identity, readings
 from zkfleet.registry.claim import Claim, Outcome, Policy, Sight, Status
@@ -29,58 +32,13 @@ from zkfleet.registry.wire import SAFE_PACKET, rooted
 from zkfleet.tree import decode, encode
 
 if TYPE_CHECKING:
-    from zkfleet.registry.registry import Registry
+    pass
 
 logger = logging.getLogger(__name__)
 
 EPHEMERAL = 1
+RETRY_AFTER = 5.0
 COLLISIONS = (kazoo_errors.NodeExistsError, kazoo_errors.NoNodeError, kazoo_errors.BadVersionError)
-
-
-class Subscribers:
-    """Functions that are told of every registration before its znode is made."""
-
-    def __init__(self) -> None:
-        self._functions: list[Callable[[Registering], object]] = []
-        self._local = threading.local()
-
-    def subscribe(self, function: "Callable[[Registering], object]") -> "Callable[[Registering], object]":
-        """Add a function; it is returned, so this serves as a decorator."""
-        self._functions.append(function)
-        return function
-
-    def unsubscribe(self, function: "Callable[[Registering], object]") -> None:
-        """Take a function out again."""
-        self._functions.remove(function)
-
-    def notify(self, event: "Registering") -> None:
-        """Call them all, in order; what one registers itself is not announced again."""
-        if getattr(self._local, "notifying", False):
-            return
-        self._local.notifying = True
-        try:
-            for function in list(self._functions):
-                function(event)
-        finally:
-            self._local.notifying = False
-
-
-registering = Subscribers()
-
-
-@dataclass(frozen=True, slots=True)
-class Registering:
-    """A server is about to be registered.
-
-    Attributes:
-        path: of the service, as given.
-        addresses: the endpoints that will be published.
-        properties: may be added to.
-    """
-
-    path: str
-    addresses: tuple[str, ...]
-    properties: dict[str, Any]
 
 
 def encoded(path: str, properties: Mapping[str, Any]) -> bytes:
@@ -107,6 +65,8 @@ class Registrant:
         self.changed = threading.Condition()
         self._acl = acl
         self._said: object = None
+        self._wanted = self.stands = 0
+        self._retrying = False
 
     # -- what the hub tells
 
@@ -130,9 +90,11 @@ class Registrant:
         """Look, told or not."""
         self._carry_out(self.claim.disturbed())
 
-    def wants(self, data: bytes) -> None:
-        """Change our znode's data."""
-        self._carry_out(self.claim.wants(data))
+    def wants(self, data: bytes, generation: int) -> None:
+        """Change our znode's data; `stands` is the generation of what is known to be there."""
+        if generation > self._wanted:
+            self._wanted = generation
+            self._carry_out(self.claim.wants(data))
 
     def close(self) -> None:
         """Remove our znode."""
@@ -151,8 +113,9 @@ class Registrant:
             case orders.Look(path):
                 self.hub.read(self, readings.read_claim(path, self.name), self._looked)
             case orders.Create(parent, data):
-                self.hub.session.send(self._create(parent, data), ended)
+                # The watch goes first: a deletion right after the create is heard of.
                 self.hub.watch(self, Watch(paths.join(parent, self.name)))
+                self.hub.session.send(self._create(parent, data), ended)
             case orders.Write(parent, data, version):
                 self.hub.session.send(requests.SetData(self._at(parent), data, version), ended)
             case orders.Replace(parent, data, version):
@@ -169,6 +132,11 @@ class Registrant:
         return requests.Create(self._at(parent), data, self._acl, EPHEMERAL)
 
     def _looked(self, place: readings.Place | None, error: Exception | None) -> None:
+        if place is not None and place.real_path is not None:
+            try:
+                self.hub.session.check_not_system(place.real_path)
+            except BadPath as exc:
+                error = exc
         if place is None or error is not None:
             self.claim.refused(self._refusal(error))
             self._announce()
@@ -189,13 +157,14 @@ class Registrant:
             return Sight(parent)
         owner = reply.stat.ephemeral_owner
         ours = owner in self.hub.former_sessions or identity.is_dead(decode(reply.data))
-        return Sight(parent, owner, reply.data, reply.stat.version, ours)
+        taken = self.hub.holders.get(paths.join(parent, self.name), self) is not self
+        return Sight(parent, owner, reply.data, reply.stat.version, ours, taken)
 
     def _ended(self, epoch: int, value: Any, error: Exception | None, _zxid: int) -> None:
         if epoch != self.hub.epoch:
             return
         if error is None and isinstance(value, list):
-            error = next((result for result in value if isinstance(result, COLLISIONS + REFUSALS)), None)
+            error = _reason(value)
         if error is None:
             order = self.claim.ended(Outcome.DONE)
         elif isinstance(error, LINK_ERRORS):
@@ -227,6 +196,11 @@ class Registrant:
     def _announce(self) -> None:
         """Tell the log, and then waiting threads, how we stand, once for every change."""
         claim = self.claim
+        self._note_holding()
+        if claim.status is Status.FAILED and not self._retrying:
+            # A permission may be given: of that no watch tells.
+            self._retrying = True
+            self.hub.later(RETRY_AFTER, self._retry)
         if claim.status in (Status.REGISTERED, Status.BLOCKED):
             self.hub.keep_only(self, [paths.join(claim.where, self.name)])
         if claim.status is Status.CLOSED:
@@ -238,158 +212,27 @@ class Registrant:
             at = paths.join(claim.where, self.name)
             logger.log(level, "registration_%s at=%s reason=%s", claim.status.value, at, claim.problem)
         with self.changed:
+            if claim.status is Status.REGISTERED and claim.settled:
+                self.stands = self._wanted
             self.changed.notify_all()
 
+    def _note_holding(self) -> None:
+        """Tell the other registrations of this process which znode is ours."""
+        claim, holders = self.claim, self.hub.holders
+        at = paths.join(claim.where, self.name)
+        if claim.status is Status.REGISTERED:
+            holders[at] = self
+        elif claim.status in (Status.BLOCKED, Status.FAILED, Status.CLOSED) and holders.get(at) is self:
+            del holders[at]
 
-REFUSALS = (kazoo_errors.NoAuthError, kazoo_errors.InvalidACLError, kazoo_errors.NoChildrenForEphemeralsError)
-
-
-class Registration:
-    """Our claim that a service is provided here; it holds until it is closed.
-
-    It is in ZooKeeper whenever the session can be: it comes back after the
-    session expired, after somebody deleted it and after the ensemble was
-    rebuilt.  While the link is merely down nothing is touched.
-    """
-
-    def __init__(self, registry: "Registry", path: str, registrants: Sequence[Registrant], properties: dict[str, Any]):
-        self._registry, self.path = registry, path
-        self._registrants = tuple(registrants)
-        self._properties = properties
-        self._lock = threading.Lock()
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """The endpoints that are published, as `host:port`."""
-        return tuple(registrant.name for registrant in self._registrants)
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """What the znodes say, or will say."""
-        return dict(self._properties)
-
-    @property
-    def status(self) -> Status:
-        """How it stands: of several endpoints the one that is furthest from registered."""
-        return max((registrant.claim.status for registrant in self._registrants), key=_CONCERN.index)
-
-    @property
-    def problem(self) -> ZkfleetError | None:
-        """Why it is not registered, or None."""
-        return next((r.claim.problem for r in self._registrants if r.claim.problem), None)
-
-    def update(self, data: Mapping[str, Any] | None = None, /, **properties: Any) -> None:
-        """Set some properties in place; the znodes are written, never made anew.
-
-        Returns when that is done, at once while there is no link: then it is
-        done as soon as there is one.
-        """
-        identity.check_not_ours({**(data or {}), **properties})
-        with self._lock:
-            merged = {**self._properties, **(data or {}), **properties}
-            written = encoded(self.path, merged)
-            self._properties = merged
-            for registrant in self._registrants:
-                self._registry.hub.post(registrant.wants, written)
-        for registrant in self._registrants:
-            self._wait(registrant, partial(self._written, registrant, written), self._registry.timeout)
-
-    def _written(self, registrant: Registrant, data: bytes) -> bool:
-        claim = registrant.claim
-        return claim.status is not Status.REGISTERED or (claim.data == data and claim.settled)
-
-    def drain(self) -> None:
-        """Say that no new work is wanted: views leave us out of `endpoints`."""
-        self.update(state="draining")
-
-    def wait_until_registered(self, timeout: float | None = None) -> "Registration":
-        """Wait until every endpoint is in ZooKeeper.
-
-        Args:
-            timeout: seconds; None for the registry's timeout.
-
-        Raises:
-            WaitTimedOut: it was not in all that time; the message says why.
-            ZkfleetError: it failed, and waiting does not help.
-        """
-        seconds = self._registry.timeout if timeout is None else timeout
-        for registrant in self._registrants:
-            done = (Status.REGISTERED, Status.FAILED, Status.CLOSED)
-            if not self._wait(registrant, partial(_stands, registrant, done), seconds):
-                raise WaitTimedOut(
-                    f"{registrant.name} was not registered within {seconds:g} s: {self._reason(registrant)}"
-                )
-        if self.status is Status.FAILED and (problem := self.problem):
-            raise problem
-        return self
-
-    def wait_until_decided(self, timeout: float) -> None:
-        """Wait until it is registered, or it is known why it is not yet.
-
-        Raises:
-            NotConnected: no link in all that time.
-        """
-        for registrant in self._registrants:
-            if not self._wait(registrant, partial(_decided, registrant.claim), timeout):
-                raise NotConnected(f"{registrant.name} could not be registered within {timeout:g} s: no link")
-
-    def _reason(self, registrant: Registrant) -> str:
-        return str(registrant.claim.problem or f"it is {registrant.claim.status.value}")
-
-    @staticmethod
-    def _wait(registrant: Registrant, happened: Callable[[], bool], timeout: float) -> bool:
-        with registrant.changed:
-            return registrant.changed.wait_for(happened, timeout)
-
-    def close(self, timeout: float | None = None) -> None:
-        """Take the endpoints out of ZooKeeper; they are gone when this returns.  Twice is fine.
-
-        Raises:
-            WaitTimedOut: there was no link in all that time; they are removed
-                as soon as there is one, or go with the session.
-        """
-        seconds = self._registry.timeout if timeout is None else timeout
-        self.begin_close()
-        for registrant in self._registrants:
-            if not self._wait(registrant, partial(_stands, registrant, (Status.CLOSED,)), seconds):
-                raise WaitTimedOut(f"{registrant.name} could not be removed within {seconds:g} s: no link to ZooKeeper")
-        if self.problem is not None:
-            raise self.problem
-
-    def begin_close(self) -> None:
-        """Start to take the endpoints out, without waiting."""
-        self._registry.forget_registration(self)
-        for registrant in self._registrants:
-            self._registry.hub.post(registrant.close)
-
-    def give_up(self) -> None:
-        """Leave the endpoints to the end of the session, which is now."""
-        for registrant in self._registrants:
-            self._registry.hub.post(registrant.give_up)
-
-    def __enter__(self) -> "Registration":
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Registration {self.path} {' '.join(self.addresses)}: {self.status.value}>"
+    def _retry(self) -> None:
+        self._retrying = False
+        if self.claim.status is Status.FAILED:
+            self._carry_out(self.claim.disturbed())
 
 
-_CONCERN = (
-    Status.REGISTERED,
-    Status.CLOSED,
-    Status.SUSPENDED,
-    Status.PENDING,
-    Status.BLOCKED,
-    Status.FAILED,
-)
-
-
-def _stands(registrant: Registrant, statuses: Sequence[Status]) -> bool:
-    return registrant.claim.status in statuses
-
-
-def _decided(claim: Claim) -> bool:
-    return claim.settled and (claim.status not in (Status.PENDING, Status.SUSPENDED) or claim.problem is not None)
+def _reason(results: Sequence[object]) -> Exception | None:
+    """Return why a multi was refused: not what the others say who were rolled back with it."""
+    errors = [result for result in results if isinstance(result, Exception)]
+    consequences = (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
+    return next((error for error in errors if not isinstance(error, consequences)), errors[0] if errors else None)

@@ -1,29 +1,21 @@
 """What can I ask of the fleet's registry?
 
-The object that users hold.  It opens a session and hands every verb on: to the
-views and registrations that live in the hub, to `properties`, `trees`,
-`walking` and `doctor` for what is asked once.  Nothing is decided here.
+The object that users hold.  It hands every verb on: to the views and
+registrations that live in the hub, to `changing`, `trees`, `walking` and
+`doctor` for what is asked once.  Nothing is decided here.
 """
 
-import os
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
-
-from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
+from typing import TYPE_CHECKING, Any
 
 from zkfleet import endpoints, paths
-from zkfleet.errors import BadInput, Closed, ForkedSession, WaitTimedOut
+from zkfleet.errors import BadInput
 from zkfleet.registry import acls, changing, identity, readings, registrar, subtree, views
-from zkfleet.registry.callbacks import Callbacks
 from zkfleet.registry.claim import Policy
 from zkfleet.registry.following import Following
-from zkfleet.registry.hub import Hub
-from zkfleet.registry.reads import Reading
-from zkfleet.registry.registrar import Registering, Registrant, Registration, registering
-from zkfleet.registry.session import Session, logger
+from zkfleet.registry.life import Life
+from zkfleet.registry.registrar import Registrant
+from zkfleet.registry.registration import Registering, Registration, registering
 
 if TYPE_CHECKING:
     from zkfleet.registry.doctor import Finding
@@ -31,159 +23,15 @@ if TYPE_CHECKING:
     from zkfleet.registry.walking import Deleted
     from zkfleet.tree import Plan
 
-T = TypeVar("T")
-AfterFork = Literal["error", "reconnect"]
 POLICIES = ("wait", "fail", "takeover")
-AUDIT_SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """How a registry's session stands.
-
-    Attributes:
-        session_id: 0 if there is none.
-        negotiated_timeout: seconds that the server granted.
-        state: `connected`, `suspended` or `closed`.
-        since: seconds since 1970.
-        reconnects: connections after the first.
-        expiries: sessions that were lost.
-        views: that are open.
-        registrations: that are open.
-        watches: that we have on the server.
-    """
-
-    session_id: int
-    negotiated_timeout: float
-    state: str
-    since: float
-    reconnects: int
-    expiries: int
-    views: int
-    registrations: int
-    watches: int
-
-
-class Registry:
+class Registry(Life):
     """A session with the ensemble, and everything that lives on it.
 
     Safe to use from any thread, and from its own callbacks.  Use `connect` to
     get one; close it, or use it as a context manager.
     """
-
-    def __init__(
-        self, make_client: Callable[[], KazooClient], *, owned: bool, timeout: float, after_fork: AfterFork
-    ) -> None:
-        self.timeout = timeout
-        self._make_client, self._owned, self._after_fork = make_client, owned, after_fork
-        self._lock = threading.RLock()
-        self._closed = False
-        self._registrations: dict[Registration, None] = {}
-        self._set_up()
-
-    def _set_up(self) -> None:
-        self._pid = os.getpid()
-        self._callbacks = Callbacks()
-        self.hub = Hub(self._callbacks, audit=AUDIT_SECONDS)
-        client = self._make_client()
-        self._authenticated = bool(client.auth_data or client._connection.sasl_options)
-        self.session = self.hub.session = Session(client, owned=self._owned, listener=self.hub, timeout=self.timeout)
-
-    def open(self, *, wait: bool) -> None:
-        """Connect; called once by `connect`."""
-        self.hub.start()
-        try:
-            self.session.open(wait=wait)
-        except BaseException:
-            self.close()
-            raise
-
-    # -- the session
-
-    def close(self) -> None:
-        """Take our registrations out and end the session.  Twice is fine, and so is a callback."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        if os.getpid() != self._pid:
-            self.session.abandon()
-            return
-        registrations = list(self._registrations)
-        for registration in registrations:
-            registration.begin_close()
-        for registration in registrations if self.session.client.connected else []:
-            try:
-                registration.close(self.timeout)
-            except (WaitTimedOut, Closed) as exc:
-                logger.warning("registration_left_to_the_session path=%s reason=%s", registration.path, exc)
-        for registration in registrations:
-            registration.give_up()
-        for member in [member for member in list(self.hub.members) if isinstance(member, Following)]:
-            member.close()
-        try:
-            self.session.close()
-        except KazooException as exc:
-            logger.warning("session_left_to_expire reason=%r", exc)
-        self.hub.stop(self.timeout)
-        self._callbacks.stop(self.timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def check_fork(self) -> None:
-        """See to it that a child process does not use its parent's session.
-
-        Raises:
-            ForkedSession: it would, and was not told to reconnect.
-        """
-        if os.getpid() == self._pid:
-            return
-        if self._after_fork != "reconnect" or not self._owned:
-            raise ForkedSession(
-                f"this registry was opened by process {self._pid}, and this is its child {os.getpid()}",
-                hint="connect again in the child, or open it with after_fork='reconnect'",
-            )
-        with self._lock:
-            if os.getpid() != self._pid:
-                self._start_anew()
-
-    def _start_anew(self) -> None:
-        followed = [member for member in self.hub.members if isinstance(member, Following)]
-        self.session.abandon()
-        self._registrations = {}
-        self._set_up()
-        self.open(wait=False)
-        for following in followed:
-            following.move_to(self.hub)
-
-    def in_callback(self) -> bool:
-        """Tell whether the caller runs inside one of our callbacks."""
-        return self._callbacks.on_this_thread()
-
-    def statistics(self) -> Statistics:
-        """Say how the session stands."""
-        hub = self.hub
-        closed = self._closed or os.getpid() != self._pid
-        return Statistics(
-            session_id=0 if closed else self.session.session_id,
-            negotiated_timeout=self.session.negotiated_timeout,
-            state="closed" if closed else "connected" if hub.connected else "suspended",
-            since=hub.since,
-            reconnects=max(hub.epoch - 1, 0),
-            expiries=len(hub.former_sessions),
-            views=sum(isinstance(member, Following) for member in list(hub.members)),
-            registrations=len(self._registrations),
-            watches=hub.watches,
-        )
-
-    def read(self, reading: Callable[[], Reading[T]], *, timeout: float | None = None) -> T:
-        """Run a reading (see `registry.reads`) and return its result."""
-        self.check_fork()
-        return self.session.read(reading, timeout=timeout)
 
     # -- registrations
 
@@ -220,17 +68,20 @@ class Registry:
                 or a persistent one.
             BadAddress, BadAcl, BadProperties, TooLarge, AccessDenied, NotConnected.
         """
-        self._check_open()
+        self.check_open()
         paths.check(path)
         if on_conflict not in POLICIES:
             raise BadInput(f"on_conflict is one of {', '.join(POLICIES)}, not {on_conflict!r}")
         chosen = endpoints.addresses_to_advertise(endpoints.parse_endpoint(address), advertise=advertise)
         default = acls.for_registrations(self._authenticated)
         entries = acls.to_kazoo(acls.read_acl(acl, default))
+        self.session.check_not_system(path)
         identity.check_not_ours(properties)
         names = tuple(dict.fromkeys(str(endpoint) for endpoint in chosen))
-        said = {**identity.about_us(), "instance": identity.new_instance(), **properties}
+        ours = {**identity.about_us(), "instance": identity.new_instance()}
+        said = {**ours, **properties}
         registering.notify(Registering(path, names, said))
+        said |= {name: ours[name] for name in identity.OURS}
         data = registrar.encoded(path, said)
         made = [Registrant(self.hub, path, name, data=data, acl=entries, policy=on_conflict) for name in names]
         registration = Registration(self, path, made, said)
@@ -291,7 +142,7 @@ class Registry:
         return views.Tree(self, self._follow(path, subtree.follow_subtree))
 
     def _follow(self, path: str, read: Any, reread: Any = None) -> Following[Any]:
-        self._check_open()
+        self.check_open()
         following: Following[Any] = Following(self.hub, paths.check(path), read, reread)
         self.hub.post(self.hub.join, following)
         try:
@@ -324,7 +175,7 @@ class Registry:
 
     def change_properties(self, path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[str, int]:
         """Compare and set a node's properties until it worked; return its real path and the zxid."""
-        self._check_open()
+        self.check_open()
         return changing.change_properties(self.session, path, change)
 
     def ln(self, source: str, destination: str) -> None:
@@ -337,12 +188,12 @@ class Registry:
         Raises:
             LinkLoop: it would lead to itself.
         """
-        self._check_open()
+        self.check_open()
         changing.link(self.session, source, destination)
 
     def unlink(self, path: str) -> bool:
         """Remove the node link at a path, not what it leads to; tell whether there was one."""
-        self._check_open()
+        self.check_open()
         return changing.unlink(self.session, path)
 
     def is_ephemeral(self, path: str) -> bool:
@@ -377,7 +228,7 @@ class Registry:
         """
         from zkfleet.registry import walking
 
-        self._check_open()
+        self.check_open()
         return walking.delete_recursive(self, path, dry_run=dry_run, force=force)
 
     # -- trees
@@ -409,7 +260,7 @@ class Registry:
         """
         from zkfleet.registry import trees
 
-        self._check_open()
+        self.check_open()
         trees.apply_plan(self, plan, progress=progress)
 
     def import_tree(
@@ -445,7 +296,7 @@ class Registry:
         """
         from zkfleet.registry import trees
 
-        self._check_open()
+        self.check_open()
         plan = trees.plan_tree(self, text, path, trim=trim, acl=acl, source=source)
         if not dry_run:
             trees.apply_plan(self, plan, progress=progress)
@@ -476,11 +327,3 @@ class Registry:
         from zkfleet.registry import doctor
 
         return doctor.examine(self, path)
-
-    def _check_open(self) -> None:
-        self.check_fork()
-        if self._closed:
-            raise Closed("this registry is closed", hint="open another with zkfleet.connect()")
-
-    def __repr__(self) -> str:
-        return f"<Registry {self.session.hosts}: {self.statistics().state}>"

@@ -24,7 +24,7 @@ from kazoo.client import KazooClient
 from kazoo.protocol.serialization import Exists, Sync, Transaction
 from kazoo.protocol.states import KazooState
 
-from zkfleet import errors
+from zkfleet import errors, paths
 from zkfleet.registry import wire
 from zkfleet.registry.reads import Answer, Batch, Event, Reading, Reply
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 OLDEST_SERVER = (3, 6)
+SYSTEM = "/zookeeper"
 WARN_EVERY = 30.0
 
 # kazoo's own default doubles its pause up to an hour: after an outage of 20 s
@@ -64,9 +65,13 @@ class Session:
         self.negotiated_timeout = client._session_timeout / 1000
         self._listener = listener
         self._greeted: int | None = None
+        self._grants_before = 0
         self._refused = False
         self._closed = False
-        self._tap = wire.Tap(client, listener.on_event, self._on_grant)
+        # Set from the moment at which requests are behind the sync of a new session.
+        self._ready = threading.Event()
+        self._tap = wire.Tap.on(client)
+        self._tap.add(self)
         client.add_listener(self._on_state)
 
     @property
@@ -80,6 +85,15 @@ class Session:
         """The session's id, 0 if there is none."""
         return self.client._session_id or 0
 
+    def check_not_system(self, path: str) -> None:
+        """See to it that nobody changes ZooKeeper's own nodes.
+
+        Raises:
+            BadPath: the path is one of them.
+        """
+        if any(paths.within(at, SYSTEM) for at in (path, wire.rooted(self.client.chroot, path))):
+            raise errors.BadPath(f"{path} belongs to ZooKeeper", hint="name a node of yours")
+
     # -- coming and going
 
     def open(self, *, wait: bool) -> None:
@@ -88,7 +102,7 @@ class Session:
         Raises:
             ConnectFailed: nobody answered within the timeout, and not `wait`.
             UnsupportedServer: the server is older than 3.6.
-            NodeNotFound: the chroot is not there.
+            ChrootNotFound: the chroot is not there.
             BadAuth: the credentials were refused.
         """
         deadline = time.monotonic() + self.timeout
@@ -105,7 +119,7 @@ class Session:
                 )
             logger.warning("zookeeper_unreachable hosts=%s waited_seconds=%.0f", self.hosts, self.timeout)
             deadline = time.monotonic() + WARN_EVERY
-        if self.client.state == KazooState.CONNECTED and self._greeted is None:
+        if self.client.state == KazooState.CONNECTED and not self._ready.is_set():
             self._on_state(KazooState.CONNECTED)
         self._check_server()
 
@@ -122,42 +136,65 @@ class Session:
             )
         # kazoo calls a link connected before SASL has taken place: only an answer tells.
         if self.call(self._exists, path="/") is None:
-            raise errors.NodeNotFound(self.client.chroot)
+            raise errors.ChrootNotFound(self.client.chroot, self.hosts)
 
     def _exists(self, then: Callable[[Any, Exception | None, int], None]) -> None:
         self.send(Exists(wire.rooted(self.client.chroot, "/"), None), then)
 
     def forget(self) -> None:
-        """Give the session up: the next connection gets a new one."""
-        wire.forget_session(self.client)
-
-    def close(self) -> None:
-        """End the session if it is ours, and stop listening in any case."""
-        self._closed = True
-        self.client.remove_listener(self._on_state)
+        """Give the session up, if it is ours: the next connection gets a new one."""
         if self.owned:
-            self.client.stop()
-            self.client.close()
-        self._tap.remove()
+            self._tap.forget_session(self._grants_before)
+
+    def close(self, timeout: float) -> None:
+        """End the session if it is ours, and stop listening in any case.
+
+        A server that says nothing is waited for at most `timeout` seconds.
+        """
+        self._closed = True
+        self._ready.set()  # whoever waits for the link looks again
+        self.client.remove_listener(self._on_state)
+        self._tap.remove(self)
+        if self.owned:
+            impatience = threading.Timer(timeout, wire.hang_up, [self.client])
+            impatience.daemon = True
+            impatience.start()
+            try:
+                self.client.stop()
+                self.client.close()
+            finally:
+                impatience.cancel()
 
     def abandon(self) -> None:
         """Let go without a word to anybody: we are a fork, and this is our parent's."""
         self._closed = True
 
-    def _on_grant(self, seconds: float) -> None:
-        self.negotiated_timeout = seconds
+    def on_event(self, event: Event, path: str) -> None:
+        """Hand a watch event on."""
+        self._listener.on_event(event, path)
+
+    def on_grant(self, timeout: float) -> None:
+        """Take note of what the server granted."""
+        self.negotiated_timeout = timeout
 
     def _on_state(self, state: str) -> None:
         if state == KazooState.CONNECTED:
             # A new session may be served by a member that lags behind what the
             # old one saw.  This travels first, and all later reads wait for it.
             if self._greeted != self.session_id:
-                self._greeted = self.session_id
-                self.send(Sync(wire.rooted(self.client.chroot, "/")), _ignore)
+                greeting = self.session_id
+                self.send(Sync(wire.rooted(self.client.chroot, "/")), partial(self._on_greeted, greeting))
+            self._ready.set()
             self._listener.on_link(True, self.session_id)
         else:
+            self._ready.clear()
+            self._grants_before = self._tap.grants
             self._refused = self.client._state == "AUTH_FAILED"
             self._listener.on_link(False, self.session_id)
+
+    def _on_greeted(self, session: int, _value: Any, error: Exception | None, _zxid: int) -> None:
+        if error is None:
+            self._greeted = session
 
     # -- requests
 
@@ -204,6 +241,8 @@ class Session:
                 return self._read_once(reading(), deadline)
             except (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError):
                 deadline.pause()
+            except kazoo_errors.KazooException as exc:
+                raise mapped(exc, "/", "read") from exc
 
     def _read_once(self, reading: Reading[T], deadline: "Deadline") -> T:
         try:
@@ -259,6 +298,26 @@ class Session:
         except errors.WaitTimedOut as exc:
             raise errors.OutcomeUnknown(f"{path}: {exc}; it may have been written") from exc
 
+    def ask_all(self, requests: Sequence[Any], *, timeout: float | None = None) -> list[Any]:
+        """Send requests that no batch takes, all before the first reply is awaited.
+
+        Returns:
+            For each its value, or the exception that kazoo gives.
+        """
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        self._wait_for_link(deadline)
+        futures: list[Future[Any]] = []
+        for request in requests:
+            futures.append(Future())
+            self.send(request, partial(settle, futures[-1]))
+        found: list[Any] = []
+        for future in futures:
+            try:
+                found.append(self._result(future, deadline, "a reply"))
+            except kazoo_errors.KazooException as exc:
+                found.append(exc)
+        return found
+
     def multi(self, operations: Sequence[Any], *, path: str, timeout: float | None = None) -> list[Any]:
         """Send operations as one atomic batch; return one result for each.
 
@@ -271,11 +330,12 @@ class Session:
     def _wait_for_link(self, deadline: "Deadline") -> None:
         self.check_usable()
         self._check_refused()
-        if not self.client._live.wait(deadline.left()):
+        if not self._ready.wait(deadline.left()):
             raise errors.NotConnected(
                 f"no link to {self.hosts} for {deadline.seconds:g} s",
                 hint="the request was not sent; try again when ZooKeeper answers",
             )
+        self.check_usable()
 
     def _check_refused(self) -> None:
         if self._refused:
@@ -315,10 +375,6 @@ def settle(future: "Future[Any]", value: Any, error: Exception | None, _zxid: in
         future.set_exception(error)
     else:
         future.set_result(value)
-
-
-def _ignore(_value: Any, _error: Exception | None, _zxid: int) -> None:
-    pass
 
 
 def server_version(answer: str) -> tuple[int, ...] | None:

@@ -1,8 +1,9 @@
 """What is there, at a node and everywhere below it?
 
-One reading for export, plans, deletion the doctor and views of trees.  It goes down level by
-level, each level in one batch: first the data, then the children's names of
-those nodes that have any.  A node that disappears on the way is left out.
+One reading for export, plans, deletion, the doctor and views of trees.  It
+goes down level by level, each level in one batch: first the data, then the
+children's names of those nodes that have any.  A node that disappears on the
+way is left out, so a tree that changes meanwhile may be seen at two moments.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +25,9 @@ from zkfleet.registry.reads import (
     Watch,
     Znode,
 )
+from zkfleet.registry.session import SYSTEM
 from zkfleet.tree import Node, decode
 
-SYSTEM = "/zookeeper"
 READS_AT_ONCE = 5000
 
 
@@ -102,7 +103,7 @@ def follow_subtree(path: str) -> Reading[Snapshot[Subtree]]:
         return Snapshot(Subtree({}), None, place.zxid, place.consulted, None, place.problem)
     subtree = yield from read_subtree([place.real_path])
     mark = {where: (znode.stat.czxid, znode.stat.mzxid) for where, znode in subtree.znodes.items()}
-    return Snapshot(subtree, place.real_path, place.zxid, place.consulted, mark)
+    return Snapshot(subtree, place.real_path, place.zxid, place.consulted, mark, whole=False)
 
 
 def tree_of(znodes: Mapping[str, Znode], root: str, *, ephemeral: bool) -> Node:

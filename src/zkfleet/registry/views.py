@@ -81,8 +81,9 @@ class View(Generic[T]):
     def __call__(self, callback: Callable[[Self], object]) -> Self:
         """Subscribe a function; returns when it has been called for the first time.
 
-        Called inside another callback, it calls the function before it returns;
-        elsewhere it waits for the callbacks' thread, at most the registry's timeout.
+        It waits for the callbacks' thread, at most the registry's timeout.
+        Inside a callback it calls the function itself, unless callbacks of this
+        view are running on another thread: then they go on with it.
         """
         inside = self._registry.in_callback()
         subscriber = self.subscribe(callback, here=inside)
@@ -90,10 +91,20 @@ class View(Generic[T]):
             subscriber.called.wait(self._registry.timeout)
         return self
 
-    def subscribe(self, callback: Callable[[Self], object], *, here: bool = False) -> Subscriber[T]:
-        """Subscribe a function without waiting for its first call; `unsubscribe` takes what is returned."""
+    def subscribe(
+        self, callback: Callable[[Self], object], *, here: bool = False, ended: Callable[[], object] = lambda: None
+    ) -> Subscriber[T]:
+        """Subscribe a function without waiting for its first call; `unsubscribe` takes what is returned.
+
+        Args:
+            callback: called with the view.
+            here: this is a callback, and the first call may be made on its thread.
+            ended: called on any thread when the view is closed.
+        """
         self._check_open()
-        subscriber: Subscriber[T] = Subscriber(callback, self)
+        if not callable(callback):
+            raise TypeError(f"a view is called with a function to subscribe, not {callback!r}")
+        subscriber: Subscriber[T] = Subscriber(callback, self, ended)
         self._following.subscribe(subscriber, here=here)
         return subscriber
 
@@ -116,7 +127,9 @@ class View(Generic[T]):
         Raises:
             WaitTimedOut: it was not true in all that time.
             Closed: the view was closed meanwhile.
+            ForkedSession: this is a child of the process that opened the view.
         """
+        self._registry.check_fork()
         seconds = self._registry.timeout if timeout is None else timeout
         if not self._following.wait_until(lambda: bool(predicate(self)), seconds):
             raise WaitTimedOut(f"{self.path}: what was waited for did not happen within {seconds:g} s")
@@ -249,6 +262,8 @@ class Properties(View[Configuration], Mapping[str, Any]):
             KeyError: there is no such property.
             NodeNotFound, LinkLoop: its link leads nowhere.
         """
+        if name not in self and name not in self.broken:
+            raise KeyError(name)
         return self._registry.read(lambda: readings.read_origin(self.path, name)).found()
 
 

@@ -9,7 +9,7 @@ from zkfleet import paths
 from zkfleet.errors import AccessDenied, BadPath, NodeNotFound, StalePlan
 from zkfleet.registry import applying
 from zkfleet.registry.reads import Batch, GetChildren, GetData, Reading, Unreadable, Znode
-from zkfleet.registry.subtree import SYSTEM, read_subtree
+from zkfleet.registry.subtree import read_subtree
 from zkfleet.tree import Plan
 from zkfleet.tree.plan import Delete
 
@@ -76,8 +76,9 @@ class Deleted:
 
 def delete_recursive(registry: "Registry", path: str, *, dry_run: bool, force: bool) -> Deleted:
     """Remove a subtree; see `Registry.delete_recursive`."""
-    if paths.check(path) == "/" or paths.within(path, SYSTEM):
-        raise BadPath(f"{path} belongs to ZooKeeper and is not deleted", hint="name a node of yours")
+    if paths.check(path) == "/":
+        raise BadPath("/ belongs to ZooKeeper", hint="name a node of yours")
+    registry.session.check_not_system(path)
     for last in [False] * (TRIES - 1) + [True]:
         znodes = registry.read(lambda: read_subtree([path])).only_readable()
         if path not in znodes:

@@ -1,0 +1,225 @@
+"""When does a registry's session begin, and when and how does it end?
+
+The part of a `Registry` that lives: the session, the threads, what happens to
+both when it is closed, when the process forks, and when it ends.  What can be
+asked is in `registry`.
+"""
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Self, TypeVar
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+
+from zkfleet.errors import Closed, ForkedSession, ZkfleetError
+from zkfleet.registry.callbacks import Callbacks
+from zkfleet.registry.following import Following
+from zkfleet.registry.hub import Hub
+from zkfleet.registry.reads import Reading
+from zkfleet.registry.registration import Registration
+from zkfleet.registry.session import Deadline, Session, logger
+
+T = TypeVar("T")
+AfterFork = Literal["error", "reconnect"]
+AUDIT_SECONDS = 300.0
+SHORTEST_GOODBYE = 0.5
+SECONDS_AT_EXIT = 2.0
+
+# A process that ends without closing would leave its addresses in ZooKeeper
+# until its session is over.
+_open: "weakref.WeakSet[Life]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for life in [life for life in _open if life.is_of_this_process]:
+        with contextlib.suppress(ZkfleetError):
+            life.close(min(life.timeout, SECONDS_AT_EXIT))
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How a registry's session stands.
+
+    Attributes:
+        session_id: 0 if there is none.
+        negotiated_timeout: seconds that the server granted.
+        state: `connected`, `suspended` or `closed`.
+        since: seconds since 1970.
+        reconnects: connections after the first.
+        expiries: sessions that were lost.
+        views: that are open.
+        registrations: that are open.
+        watches: that we have on the server.
+    """
+
+    session_id: int
+    negotiated_timeout: float
+    state: str
+    since: float
+    reconnects: int
+    expiries: int
+    views: int
+    registrations: int
+    watches: int
+
+
+class Life:
+    """A session with the ensemble, and everything that lives on it."""
+
+    def __init__(
+        self, make_client: Callable[[], KazooClient], *, owned: bool, timeout: float, after_fork: AfterFork
+    ) -> None:
+        self.timeout = timeout
+        self._make_client, self._owned, self._after_fork = make_client, owned, after_fork
+        self._lock = threading.RLock()
+        self._closed = False
+        self._registrations: dict[Registration, None] = {}
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._callbacks = Callbacks()
+        self.hub = Hub(self._callbacks, audit=AUDIT_SECONDS)
+        client = self._make_client()
+        self._authenticated = bool(client.auth_data or client._connection.sasl_options)
+        self.session = self.hub.session = Session(client, owned=self._owned, listener=self.hub, timeout=self.timeout)
+        # Last: other threads of a forked child take it for a sign that all of this is theirs.
+        self._pid = os.getpid()
+
+    def open(self, *, wait: bool) -> None:
+        """Connect; called once by `connect`."""
+        self.hub.start()
+        try:
+            self.session.open(wait=wait)
+        except BaseException:
+            self.close()
+            raise
+        _open.add(self)
+
+    # -- the session
+
+    def close(self, timeout: float | None = None) -> None:
+        """Take our registrations out and end the session.  Twice is fine, and so is a callback.
+
+        Args:
+            timeout: seconds in all that ZooKeeper may take; None for the registry's.
+
+        Raises:
+            WaitTimedOut, AccessDenied: a registration is left in the session of
+                a client that was given to us; our own session takes all with it.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if not self.is_of_this_process:
+            self.session.abandon()
+            return
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        try:
+            self._close_registrations(deadline)
+        finally:
+            self._tear_down(deadline)
+
+    def _close_registrations(self, deadline: Deadline) -> None:
+        registrations, left = list(self._registrations), None
+        for registration in registrations:
+            registration.begin_close()
+        if self.hub.connected or not self.session.owned:
+            for registration in registrations:
+                try:
+                    registration.close(deadline.left())
+                except ZkfleetError as exc:
+                    logger.warning("registration_left_to_the_session path=%s reason=%s", registration.path, exc)
+                    left = exc
+        for registration in registrations:
+            registration.give_up()
+        if left is not None and not self.session.owned:
+            raise left
+
+    def _tear_down(self, deadline: Deadline) -> None:
+        for member in [member for member in list(self.hub.members) if isinstance(member, Following)]:
+            member.close()
+        try:
+            self.session.close(max(deadline.left(), SHORTEST_GOODBYE))
+        except KazooException as exc:
+            logger.warning("session_left_to_expire reason=%r", exc)
+        self.hub.stop(max(deadline.left(), SHORTEST_GOODBYE))
+        self._callbacks.stop(max(deadline.left(), SHORTEST_GOODBYE))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def check_fork(self) -> None:
+        """See to it that a child process does not use its parent's session.
+
+        Raises:
+            ForkedSession: it would, and was not told to reconnect.
+        """
+        if self.is_of_this_process:
+            return
+        if self._after_fork != "reconnect" or not self._owned:
+            raise ForkedSession(
+                f"this registry was opened by process {self._pid}, and this is its child {os.getpid()}",
+                hint="connect again in the child, or open it with after_fork='reconnect'",
+            )
+        with self._lock:
+            if not self.is_of_this_process:
+                self._start_anew()
+
+    def _start_anew(self) -> None:
+        followed = [member for member in self.hub.members if isinstance(member, Following)]
+        self.session.abandon()
+        self._registrations = {}
+        self._set_up()
+        self.open(wait=False)
+        for following in followed:
+            following.move_to(self.hub)
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this is not a child of the process that opened it."""
+        return os.getpid() == self._pid
+
+    def in_callback(self) -> bool:
+        """Tell whether the caller runs inside one of our callbacks."""
+        return self._callbacks.on_this_thread()
+
+    def statistics(self) -> Statistics:
+        """Say how the session stands."""
+        hub = self.hub
+        closed = self._closed or not self.is_of_this_process
+        return Statistics(
+            session_id=0 if closed else self.session.session_id,
+            negotiated_timeout=self.session.negotiated_timeout,
+            state="closed" if closed else "connected" if hub.connected else "suspended",
+            since=hub.since,
+            reconnects=max(hub.epoch - 1, 0),
+            expiries=len(hub.former_sessions),
+            views=sum(isinstance(member, Following) for member in list(hub.members)),
+            registrations=len(self._registrations),
+            watches=hub.watches,
+        )
+
+    def read(self, reading: Callable[[], Reading[T]], *, timeout: float | None = None) -> T:
+        """Run a reading (see `registry.reads`) and return its result."""
+        self.check_fork()
+        return self.session.read(reading, timeout=timeout)
+
+    def check_open(self) -> None:
+        """Raise `Closed` after `close()`, and `ForkedSession` as `check_fork`."""
+        self.check_fork()
+        if self._closed:
+            raise Closed("this registry is closed", hint="open another with zkfleet.connect()")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.session.hosts}: {self.statistics().state}>"
