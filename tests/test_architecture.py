@@ -25,7 +25,7 @@ HOMES = {
     "kazoo": {"registry", "testing"},
     "click": {"cli"},
     "rich": {"cli"},
-    "psutil": {"endpoints", "registry"},
+    "psutil": {"cli", "endpoints", "registry"},
     "ZEO": {"cli"},
     "ZODB": {"cli"},
     "transaction": {"errors", "cli"},

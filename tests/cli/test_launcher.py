@@ -13,9 +13,26 @@ def test_a_server_is_registered_when_its_port_answers():
 def test_it_is_deregistered_before_it_is_told_to_stop(name):
     launcher = Launcher()
     launcher.port_answers()
-    assert launcher.signalled(name) == [Deregister(), Pass(name)]
+    assert launcher.signalled(name) == [Deregister()]
+    assert launcher.deregistered() == [Pass(name)]
     assert launcher.signalled(name) == [Pass(name)]
     assert launcher.child_ended(0) == [Exit(0)]
+
+
+def test_a_second_signal_does_not_wait_for_the_registry():
+    launcher = Launcher()
+    launcher.port_answers()
+    launcher.signalled("SIGTERM")
+    assert launcher.signalled("SIGINT") == [Pass("SIGINT")]
+    assert launcher.deregistered() == []
+
+
+def test_a_server_that_ends_while_it_is_deregistered_is_told_nothing():
+    launcher = Launcher()
+    launcher.port_answers()
+    launcher.signalled("SIGTERM")
+    assert launcher.child_ended(0) == [Exit(0)]
+    assert launcher.deregistered() == []
 
 
 def test_other_signals_are_passed_on_and_change_nothing():
@@ -29,7 +46,7 @@ def test_other_signals_are_passed_on_and_change_nothing():
 def test_the_code_is_the_server_s_own(code, shown):
     launcher = Launcher()
     launcher.port_answers()
-    assert launcher.child_ended(code) == [Deregister(), Exit(shown)]
+    assert launcher.child_ended(code) == [Exit(shown)]
 
 
 def test_a_server_that_ends_before_it_serves_is_never_registered():

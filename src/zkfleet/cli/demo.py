@@ -6,7 +6,6 @@ The story is a list of steps, and each of them checks that it happened.
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -18,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import psutil
 
 from zkfleet.cli import programs
-from zkfleet.cli.options import with_errors
+from zkfleet.cli.options import Seconds, with_errors
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import MissingDependency, ZkfleetError
 from zkfleet.registry import Registry, connect
@@ -86,9 +86,7 @@ class Fleet:
     def kill(self, name: str) -> None:
         """End a server, and what keeps it registered, as a power cut would."""
         process = self._processes.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _kill(process)
 
     def stop(self) -> None:
         """End them all, in order, and by force what does not end."""
@@ -99,9 +97,17 @@ class Fleet:
             try:
                 process.wait(max(deadline - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and all that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid)
+        for member in [*family.children(recursive=True), family]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
 
 
 class Story:
@@ -217,13 +223,14 @@ def _ensemble(hosts: str | None) -> Iterator[str]:
 
 @click.command("demo")
 @click.option("-z", "--zookeeper", metavar="HOSTS", help="Run on this ensemble, not on one of its own.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Stay up for so long.")
+@click.option("--seconds", type=Seconds(min=0), default=60.0, show_default=True, help="Stay up for so long.")
 @click.option("--once", is_flag=True, help="Tell the story and stop.")
 @with_errors
 def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
     """Run a fleet of ZEO and HTTP servers to look at; some of them will die."""
     _need_zeo()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="zkfleet-demo-"))
     try:
         with _ensemble(zookeeper) as hosts, connect(hosts, session_timeout=SESSION_SECONDS) as registry:

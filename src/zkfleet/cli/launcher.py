@@ -5,8 +5,12 @@ carries them out.
 
     STARTING    the child runs; its port does not answer yet
     SERVING     registered
-    STOPPING    a signal to stop came: deregistered, the child told, its end awaited
-    ENDED       the child is gone; deregistered
+    LEAVING     a signal to stop came: it is being deregistered, and the child is told after that
+    STOPPING    the child was told; its end is awaited
+    ENDED       the child is gone: whoever carries orders out deregisters on the way out
+
+ZooKeeper may be slow or silent, and who stops us may be in a hurry: after a
+short while, or at a second signal, the child is told all the same.
 """
 
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ class Phase(Enum):
 
     STARTING = "starting"
     SERVING = "serving"
+    LEAVING = "leaving"
     STOPPING = "stopping"
     ENDED = "ended"
 
@@ -32,7 +37,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Deregister:
-    """Take the address out of the registry, before anything else happens."""
+    """Begin to take the address out of the registry, and say when that is done, or takes too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Launcher:
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self._failed = False
+        self._signal = ""
 
     def port_answers(self) -> list[Order]:
         """The server takes connections."""
@@ -79,11 +85,20 @@ class Launcher:
             return []
         if name not in TERMINATING:
             return [Pass(name)]
-        serving, self.phase = self.phase is Phase.SERVING, Phase.STOPPING
-        return [Deregister(), Pass(name)] if serving else [Pass(name)]
+        if self.phase is Phase.SERVING:
+            self.phase, self._signal = Phase.LEAVING, name
+            return [Deregister()]
+        self.phase = Phase.STOPPING
+        return [Pass(name)]
+
+    def deregistered(self) -> list[Order]:
+        """The address is out of the registry, or that takes too long."""
+        if self.phase is not Phase.LEAVING:
+            return []
+        self.phase = Phase.STOPPING
+        return [Pass(self._signal)]
 
     def child_ended(self, code: int) -> list[Order]:
         """The server is gone; a negative code names the signal that ended it."""
-        serving, self.phase = self.phase is Phase.SERVING, Phase.ENDED
-        shown = 1 if self._failed else code if code >= 0 else 128 - code
-        return [Deregister(), Exit(shown)] if serving else [Exit(shown)]
+        self.phase = Phase.ENDED
+        return [Exit(1 if self._failed else code if code >= 0 else 128 - code)]

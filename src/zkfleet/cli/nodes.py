@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from zkfleet.cli.options import FAILED, Ensemble, with_ensemble, with_errors, with_format
+from zkfleet.cli.options import FAILED, Ensemble, Seconds, with_ensemble, with_errors, with_format
 from zkfleet.cli.output import emit
 from zkfleet.errors import BadProperties, NodeNotEmpty, NodeNotFound, WaitTimedOut
-from zkfleet.tree import parse_assignment
+from zkfleet.tree import parse_assignments
 
 
 def _watch(view: Any, show: Callable[[Any], None]) -> None:
@@ -64,9 +64,7 @@ def show_command(ensemble: Ensemble, path: str, watch: bool, form: str) -> None:
 @click.command("addresses")
 @click.argument("path")
 @click.option("-w", "--watch", is_flag=True, help="Print them again whenever they changed.")
-@click.option(
-    "--wait", "wait_for", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait until there is at least one."
-)
+@click.option("--wait", "wait_for", type=Seconds(min=0), metavar="SECONDS", help="Wait until there is at least one.")
 @with_format
 @with_ensemble
 @with_errors
@@ -121,7 +119,7 @@ def set_command(ensemble: Ensemble, path: str, assignments: tuple[str, ...]) -> 
 
     Values are Python literals: threads=4 debug=True comment="'some text'"
     """
-    values = dict(map(parse_assignment, assignments))
+    values = parse_assignments(assignments)
     with ensemble.connect() as registry:
         registry.properties(path, watch=False).update(values)
 

@@ -6,6 +6,7 @@ place where errors become a line, a hint and an exit code.
 
 import functools
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -39,16 +40,42 @@ class Ensemble:
 
     def connect(self) -> "Registry":
         """Open a session."""
-        from zkfleet.registry import TLS, connect
+        from zkfleet.registry import connect
+
+        return connect(self.hosts, timeout=self.timeout, wait=self.keep_trying, **self._credentials())
+
+    def check(self) -> None:
+        """See that the options are right, without asking anybody."""
+        from zkfleet.registry.connecting import client_options
+
+        client_options(self.hosts, **self._credentials())
+
+    def _credentials(self) -> dict[str, Any]:
+        from zkfleet.registry import TLS
 
         tls = TLS(self.ca, self.certificate, self.key) if self.ca or self.certificate or self.key else None
-        auth = [("digest", pair) for pair in self.auth] + ([("sasl", self.sasl)] if self.sasl else [])
-        return connect(self.hosts, timeout=self.timeout, wait=self.keep_trying, auth=auth, tls=tls)
+        return {
+            "auth": [("digest", pair) for pair in self.auth] + ([("sasl", self.sasl)] if self.sasl else []),
+            "tls": tls,
+        }
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds; not infinite, and not no number."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or fail."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return number
 
 
 _ENSEMBLE = (
     click.option("-z", "--zookeeper", metavar="HOSTS", help="host:port,host:port/chroot; else $ZKFLEET_ZOOKEEPER."),
-    click.option("--timeout", type=click.FloatRange(min=0.1), default=15.0, show_default=True, help="Seconds to wait."),
+    click.option("--timeout", type=Seconds(min=0.1), default=15.0, show_default=True, help="Seconds to wait."),
     click.option("--keep-trying", is_flag=True, help="Until ZooKeeper answers."),
     click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Digest credentials; may be repeated."),
     click.option("--sasl", metavar="USER:PASSWORD", help="SASL DIGEST-MD5 credentials."),
@@ -120,8 +147,6 @@ def _said(exc: Exception) -> str:
 def _log(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if not debug:
-        # kazoo tells of every lost connection; we tell of those that matter.
-        logging.getLogger("kazoo").setLevel(logging.CRITICAL)
         logging.getLogger("zkfleet").setLevel(logging.ERROR)
 
 

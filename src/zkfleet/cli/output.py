@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zkfleet.errors import BadInput
+
 if TYPE_CHECKING:
     from zkfleet.registry.reads import Progress
 
@@ -17,7 +19,15 @@ PROGRESS_AFTER = 1.0
 
 def emit(form: str, human: str, data: Any) -> None:
     """Write an answer to stdout, for people or as one JSON document."""
-    click.echo(json.dumps(data, indent=2, default=str) if form == "json" else human, nl=form == "json")
+    click.echo(as_json(data) if form == "json" else human, nl=False)
+
+
+def as_json(data: Any) -> str:
+    """Return a JSON document; raises `BadInput` if it would be too deep for readers, and for us."""
+    try:
+        return json.dumps(data, indent=2, default=str) + "\n"
+    except RecursionError:
+        raise BadInput("this is nested too deeply for JSON", hint="leave --format json out") from None
 
 
 def emit_plan(form: str, text: str, as_json: str) -> None:

@@ -17,16 +17,19 @@ import click
 from zkfleet import paths
 from zkfleet.cli import launcher
 from zkfleet.cli.launcher import Launcher, Order
-from zkfleet.cli.options import Ensemble, with_ensemble, with_errors
+from zkfleet.cli.options import Ensemble, Seconds, with_ensemble, with_errors
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
 from zkfleet.errors import BadAddress, BadInput, NotConnected, ZkfleetError
-from zkfleet.tree import parse_assignment
+from zkfleet.registry.identity import check_not_ours
+from zkfleet.tree import parse_assignments
 
 if TYPE_CHECKING:
     from zkfleet.registry import Registration, Registry
 
 logger = logging.getLogger(__name__)
 PROBE_PAUSE = 0.05
+RETRY_AFTER = 1.0
+DEREGISTER_WITHIN = 2.0
 
 
 @click.command("run")
@@ -36,7 +39,7 @@ PROBE_PAUSE = 0.05
 )
 @click.option("--property", "assignments", multiple=True, metavar="NAME=LITERAL", help="Say this of it, too.")
 @click.option("--advertise", metavar="ADDRESS", help="Publish this instead: a name, an address, a network.")
-@click.option("--wait-port", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to start in.")
+@click.option("--wait-port", type=Seconds(min=0), default=60.0, show_default=True, help="Seconds to start in.")
 @with_ensemble
 @with_errors
 @click.argument("command", nargs=-1, required=True)
@@ -61,21 +64,16 @@ def run_command(
             f"{address}: port 0 is not possible here", hint="only the server knows the port that it got: choose one"
         )
     addresses_to_advertise(endpoint, advertise=advertise)
-    properties = dict(map(parse_assignment, assignments))
+    properties = parse_assignments(assignments)
+    check_not_ours(properties)
     if command[0] == "--":
         command = command[1:]
     if not command:
         raise BadInput("no command to run", hint="write it behind --")
-    _check_hosts(ensemble)
+    ensemble.check()
     _check_port(endpoint)
     publish = partial(_register, path=path, endpoint=endpoint, advertise=advertise, properties=properties)
     raise SystemExit(Runner(ensemble, endpoint, publish, wait_port).run(command))
-
-
-def _check_hosts(ensemble: Ensemble) -> None:
-    from zkfleet.registry.hosts import choose_hosts
-
-    choose_hosts(ensemble.hosts)
 
 
 def _check_port(endpoint: Endpoint) -> None:
@@ -107,19 +105,23 @@ class Runner:
         self._child: subprocess.Popen[bytes]
         self._registry: Registry | None = None
         self._over = threading.Event()
+        self._leaving = threading.Thread(target=self._leave, daemon=True)
         self._lock = threading.Lock()
 
     def run(self, command: Sequence[str]) -> int:
         """Run a command to its end and return the code to exit with."""
         for name in (*launcher.TERMINATING, *launcher.PASSED_ON):
             signal.signal(getattr(signal, name), self._signalled)
-        self._child = subprocess.Popen(command)  # noqa: S603  running it is what we were asked for
+        # In a process group of its own: of a Ctrl-C it hears from us, and after its address is gone.
+        self._child = subprocess.Popen(command, process_group=0)  # noqa: S603  running it is what we were asked for
         for task in (self._await_end, self._await_port):
             threading.Thread(target=task, daemon=True).start()
         try:
             return self._act()
         finally:
             self._deregister()
+            if self._leaving.is_alive():
+                self._leaving.join(DEREGISTER_WITHIN)
 
     def _act(self) -> int:
         while True:
@@ -128,7 +130,7 @@ class Runner:
                     case launcher.Register():
                         threading.Thread(target=self._register, daemon=True).start()
                     case launcher.Deregister():
-                        self._deregister()
+                        self._leaving.start()
                     case launcher.Pass(name):
                         with contextlib.suppress(ProcessLookupError):
                             self._child.send_signal(getattr(signal, name))
@@ -158,32 +160,39 @@ class Runner:
                 return
 
     def _register(self) -> None:
-        """Connect, however long that takes: the server serves meanwhile."""
+        """Connect and register, however long that takes: the server serves meanwhile."""
+        said = ""
         while not self._over.is_set():
             try:
                 registry = self._ensemble.connect()
+                with self._lock:
+                    if not self._over.is_set():
+                        self._registry = registry
+                        threading.Thread(target=_warn, args=[self._publish(registry)], daemon=True).start()
+                        return
+                registry.close()
             except ZkfleetError as exc:
-                click.echo(f"warning: not registered yet: {exc}", err=True)
-                self._over.wait(1.0)
-                continue
-            with self._lock:
-                if self._over.is_set():
-                    registry.close()
-                else:
-                    self._registry = registry
-                    self._warn(self._publish(registry))
-            return
+                if str(exc) != said:
+                    said = str(exc)
+                    click.echo(f"warning: not registered yet: {said}", err=True)
+                self._over.wait(RETRY_AFTER)
 
-    def _warn(self, registration: "Registration") -> None:
-        """Say why the server is not registered, if it is not at once."""
-        with contextlib.suppress(NotConnected):
-            registration.wait_until_decided(5.0)
-        if registration.problem is not None:
-            click.echo(f"warning: not registered yet: {registration.problem}", err=True)
+    def _leave(self) -> None:
+        self._deregister()
+        self._happened.put(self._launcher.deregistered)
 
     def _deregister(self) -> None:
+        """Take the address out; ZooKeeper gets a moment, and then its session's end must do."""
         self._over.set()
         with self._lock:
             registry, self._registry = self._registry, None
         if registry is not None:
-            registry.close()
+            with contextlib.suppress(ZkfleetError):
+                registry.close(DEREGISTER_WITHIN)
+
+
+def _warn(registration: "Registration") -> None:
+    with contextlib.suppress(NotConnected):
+        registration.wait_until_decided(5.0)
+    if registration.problem is not None:
+        click.echo(f"warning: not registered yet: {registration.problem}", err=True)

@@ -1,13 +1,12 @@
 """zkfleet tree: import, export, plan, apply, validate and graph."""
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from zkfleet.cli.options import CHANGES_WAIT, FAILED, Ensemble, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import emit, emit_plan, progress
+from zkfleet.cli.output import as_json, emit, emit_plan, progress
 from zkfleet.errors import BadInput
 from zkfleet.tree import Plan, make_graph, parse, validate
 
@@ -71,7 +70,7 @@ def export_command(
     with ensemble.connect() as registry, progress("exporting") as show:
         text = registry.export_tree(path, ephemeral=ephemeral, name=name, progress=show)
     if form == "json":
-        text = json.dumps(parse(text).as_dict(), indent=2) + "\n"
+        text = as_json(parse(text).as_dict())
     if output:
         Path(output).write_text(text, encoding="utf-8")
     else:
@@ -145,10 +144,11 @@ def validate_command(files: tuple[str, ...], form: str) -> None:
 @with_ensemble
 @with_errors
 def graph_command(ensemble: Ensemble, source: str, kind: str) -> None:
-    """Draw the services and links of SOURCE: a file, - for stdin, or with -z a path in the ensemble."""
-    if ensemble.hosts and source.startswith("/") and not Path(source).is_file():
+    """Draw the services and links of SOURCE: a file, - for stdin, or a path in the ensemble."""
+    if source.startswith("/") and not Path(source).is_file():
         with ensemble.connect() as registry:
-            root = parse(registry.export_tree(source))
+            # The text of the top node has no place for its own links.
+            root = registry.tree("/").root if source == "/" else parse(registry.export_tree(source))
     else:
         root = parse(*_read(source))
     graph = make_graph(root)
