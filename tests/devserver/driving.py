@@ -116,6 +116,11 @@ class Client:
         assert len(replies) == 1
         return replies[0]
 
+    def ask_quietly(self, op, body):
+        """Send a request, whatever comes of it."""
+        self.feed(request(next(self._xids), op, body))
+        self.inbox.clear()
+
     def hear(self):
         """Return the replies that came, and keep the events."""
         replies = []
