@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import partial
+from typing import NamedTuple
 
 from zkfleet.devserver.access import OPEN, READABLE, Acl
 from zkfleet.devserver.quota import Quotas
@@ -29,6 +30,14 @@ class Event(IntEnum):
     DELETED = 2
     CHANGED = 3
     CHILDREN = 4
+
+
+class Happened(NamedTuple):
+    """An event, and who may hear of it: whoever may read this."""
+
+    event: Event
+    path: str
+    acl: Acl
 
 
 class Znode:
@@ -110,7 +119,7 @@ class Database:
         self.ephemerals: dict[int, dict[str, None]] = {}
         self.containers: set[str] = set()
         self.lifetimes: dict[str, int] = {}
-        self.happened: list[tuple[Event, str]] = []
+        self.happened: list[Happened] = []
         self._quotas = Quotas(self.nodes)
         self._journal: list[Callable[[], object]] = []
         self._acls: dict[Acl, Acl] = {OPEN: OPEN}
@@ -148,7 +157,7 @@ class Database:
         parent.pzxid = zxid
         self._journal.append(partial(self._detach, path, node))
         self._journal += self._quotas.created(path, data)
-        self.happened += ((Event.CREATED, path), (Event.CHILDREN, parent_of(path)))
+        self._note(Event.CREATED, path, node, parent)
         return node
 
     def delete(self, path: str, *, zxid: int) -> None:
@@ -160,7 +169,7 @@ class Database:
         parent.pzxid = zxid
         self._journal.append(again)
         self._journal += self._quotas.deleted(path, node.data)
-        self.happened += ((Event.DELETED, path), (Event.CHILDREN, parent_of(path)))
+        self._note(Event.DELETED, path, node, parent)
 
     def set_data(self, path: str, data: bytes | None, *, zxid: int, time: int) -> Znode:
         """Set a znode's data; its version is one more."""
@@ -169,8 +178,12 @@ class Database:
         node.data, node.version, node.mzxid, node.mtime = data, node.version + 1, zxid, time
         self._journal.append(partial(_restore, node, ("data", "version", "mzxid", "mtime"), before))
         self._journal += self._quotas.changed(path, before[0], data)
-        self.happened.append((Event.CHANGED, path))
+        self.happened.append(Happened(Event.CHANGED, path, node.acl))
         return node
+
+    def _note(self, event: Event, path: str, node: Znode, parent: Znode) -> None:
+        self.happened.append(Happened(event, path, node.acl))
+        self.happened.append(Happened(Event.CHILDREN, parent_of(path), parent.acl))
 
     def set_acl(self, path: str, acl: Acl) -> Znode:
         """Set who may do what with a znode."""
@@ -222,7 +235,7 @@ class Database:
         names = ("cversion", "pzxid")
         self._journal.append(partial(_restore, parent, names, tuple(getattr(parent, name) for name in names)))
 
-    def commit(self) -> list[tuple[Event, str]]:
+    def commit(self) -> list[Happened]:
         """Let what was done since the last commit stand; return what watches will want to know."""
         happened, self.happened = self.happened, []
         self._journal.clear()

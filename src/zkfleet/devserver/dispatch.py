@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from zkfleet.devserver import access, jute, requests, words
 from zkfleet.devserver.codes import Code, Refused
-from zkfleet.devserver.database import Database, Event
+from zkfleet.devserver.database import Database, Event, Happened
 from zkfleet.devserver.jute import Malformed, framed
 from zkfleet.devserver.reading import Reader
 from zkfleet.devserver.requests import WRITES, Op
@@ -71,6 +71,7 @@ class Peer:
     address: str
     port: int
     since: float
+    heard: float
     identities: list[access.Identity]
     buffer: bytearray = field(default_factory=bytearray)
     session: int = 0
@@ -110,7 +111,7 @@ class Server:
 
     def connected(self, connection: int, address: str, port: int, *, now: float) -> None:
         """Take note of a new connection."""
-        self.peers[connection] = Peer(connection, address, port, now, [access.Identity("ip", address)])
+        self.peers[connection] = Peer(connection, address, port, now, now, [access.Identity("ip", address)])
 
     def lost(self, connection: int) -> None:
         """Take note that a connection is gone; its session lives on until it expires."""
@@ -125,6 +126,7 @@ class Server:
         peer = self.peers.get(connection)
         if peer is None:
             return []
+        peer.heard = now
         peer.buffer += data
         try:
             self._take_packets(peer, now)
@@ -313,11 +315,19 @@ class Server:
 
     # -- watches
 
-    def _tell(self, happened: list[tuple[Event, str]]) -> None:
-        for event, path in happened:
-            told = self.watches.fire(event, path)
+    def _tell(self, happened: list[Happened]) -> None:
+        for event, path, acl in happened:
+            # Since CVE-2024-23944 nobody hears of what they may not read; their watch has fired all the same.
+            told = {number for number in self.watches.fire(event, path) if self._may_read(number, acl)}
             if told:
                 self._notify(event, path, told)
+
+    def _may_read(self, connection: int, acl: access.Acl) -> bool:
+        try:
+            access.check(acl, access.READ, self.peers[connection].identities)
+        except Refused:
+            return False
+        return True
 
     def _notify(self, event: Event, path: str, connections: set[int]) -> None:
         payload = _EVENT.pack(_EVENT_XID, -1, 0, event, _SYNC_CONNECTED) + jute.text(path)

@@ -125,7 +125,7 @@ def _conf(server: "Server", _now: float) -> str:
     )
 
 
-def _dump(server: "Server", now: float) -> str:
+def _dump(server: "Server", _now: float) -> str:
     deadlines, ephemerals = server.sessions.deadlines(), server.database.ephemerals
     lines = ["SessionTracker dump:", f"Session Sets ({len(deadlines)})/({len(server.sessions.timeouts)}):"]
     for deadline, sessions in deadlines.items():
@@ -135,10 +135,21 @@ def _dump(server: "Server", now: float) -> str:
     lines += ["ephemeral nodes dump:", f"Sessions with Ephemerals ({len(owned)}):"]
     for session, paths in owned.items():
         lines += [f"0x{session:x}:", *(f"\t{path}" for path in paths)]
-    lines += ["Connections dump:", f"Connections Sets (1)/({len(server.peers)}):"]
-    lines.append(f"{len(server.peers)} expire at {_date(server.time(now))}:")
-    lines += [f"\tip: /{peer.address}:{peer.port} sessionId: 0x{peer.session:x}" for peer in server.peers.values()]
+    ends = _connections_by_end(server)
+    lines += ["Connections dump:", f"Connections Sets ({len(ends)})/({len(server.peers)}):"]
+    for end, peers in sorted(ends.items()):
+        lines.append(f"{len(peers)} expire at {_date(server.time(end))}:")
+        lines += [f"\tip: /{peer.address}:{peer.port} sessionId: 0x{peer.session:x}" for peer in peers]
     return "\n".join([*lines, ""])
+
+
+def _connections_by_end(server: "Server") -> dict[float, list["Peer"]]:
+    """Return who would be given up when, in steps of ten seconds as in the real one."""
+    found: dict[float, list[Peer]] = {}
+    for peer in server.peers.values():
+        end = ((peer.heard + (peer.timeout or 10.0)) // 10 + 1) * 10
+        found.setdefault(end, []).append(peer)
+    return found
 
 
 def _date(milliseconds: float) -> str:
