@@ -1,0 +1,411 @@
+"""What happens in the middle of something else, each provoked on purpose."""
+
+import itertools
+import json
+import threading
+import time
+
+import pytest
+from kazoo.protocol import serialization as requests
+from kazoo.security import make_acl
+
+import zkfleet
+from tests.conftest import wait_for
+from zkfleet import Status
+from zkfleet.errors import AccessDenied, Closed, OutcomeUnknown, WaitTimedOut
+from zkfleet.registry import life, registrar
+from zkfleet.registry.reads import GetData
+from zkfleet.registry.wire import RemoveWatches, rooted
+from zkfleet.testing import Proxy
+
+PROVIDERS = "/svc/providers"
+TREE = "/svc\n  threads = 3\n  /providers\n/other\n  /providers\n/lb\n  providers -> /svc/providers\n"
+
+
+@pytest.fixture
+def tree(registry):
+    registry.import_tree(TREE)
+    return registry
+
+
+def commit(kazoo, *operations):
+    """Do several things in one transaction."""
+    transaction = kazoo.transaction()
+    for name, *arguments in operations:
+        getattr(transaction, name)(*arguments)
+    results = transaction.commit()
+    assert not [result for result in results if isinstance(result, Exception)]
+
+
+# -- views
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["children", "providers", "tree"], 2)))
+def test_views_of_two_kinds_of_one_path_are_both_told(tree, kazoo, order):
+    views = [getattr(tree, kind)(PROVIDERS) for kind in order]
+    before = [len(view) for view in views]
+    kazoo.create(f"{PROVIDERS}/h:1", b"{}")
+    for view, size in zip(views, before, strict=True):
+        view.wait_until(lambda v, size=size: len(v) == size + 1, timeout=3)
+    kazoo.delete(f"{PROVIDERS}/h:1")
+    for view, size in zip(views, before, strict=True):
+        view.wait_until(lambda v, size=size: len(v) == size, timeout=3)
+
+
+def test_what_went_in_one_transaction_is_gone_at_once(tree, kazoo):
+    names = [f"{PROVIDERS}/h:{number}" for number in range(1, 51)]
+    for name in names:
+        kazoo.create(name, b"{}")
+    view, seen = tree.providers(PROVIDERS), []
+    view(lambda v: seen.append(len(v)))
+    commit(kazoo, *(("delete", name) for name in names))
+    view.wait_until(lambda v: not v)
+    wait_for(lambda: seen[-1] == 0)
+    assert seen == [50, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["providers", "tree"])
+def test_what_was_changed_in_one_transaction_is_seen_whole(tree, kazoo, kind):
+    first, second = f"{PROVIDERS}/h:1", f"{PROVIDERS}/h:2"
+    commit(kazoo, ("create", first, b'{"weight":1}'), ("create", second, b'{"weight":2}'))
+    view, seen = getattr(tree, kind)(PROVIDERS), []
+
+    def weights(v):
+        names = ("h:1", "h:2") if kind == "providers" else (first, second)
+        return tuple(v[name]["weight"] for name in names)
+
+    view(lambda v: seen.append(weights(v)))
+    for number in range(100):
+        one, two = (b'{"weight":2}', b'{"weight":1}') if number % 2 == 0 else (b'{"weight":1}', b'{"weight":2}')
+        commit(kazoo, ("set_data", first, one), ("set_data", second, two))
+    view.wait_until(lambda v: weights(v) == (1, 2) and v.stale_since is None)
+    assert set(seen) <= {(1, 2), (2, 1)}
+
+
+@pytest.mark.slow
+def test_a_first_look_shows_one_moment(tree, kazoo):
+    names = itertools.cycle([f"{PROVIDERS}/a:1", f"{PROVIDERS}/b:1"])
+    there, stop, seen = next(names), threading.Event(), []
+    kazoo.create(there, b"{}")
+
+    def swap():
+        old = there
+        while not stop.is_set():
+            new = next(names)
+            commit(kazoo, ("delete", old), ("create", new, b"{}"))
+            old = new
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    for _ in range(100):
+        view = tree.providers(PROVIDERS)
+        seen.append(len(view))
+        view.close()
+    stop.set()
+    swapping.join(10)
+    assert seen == [1] * 100
+
+
+@pytest.mark.slow
+def test_a_configuration_over_links_is_never_torn(registry, kazoo):
+    registry.import_tree("/a\n  x => /one n\n  y => /two n\n/one\n  n = 0\n/two\n  n = 0\n")
+    view, seen = registry.properties("/a"), []
+    view(lambda v: seen.append((v["x"], v["y"])))
+    for number in range(1, 101):
+        data = json.dumps({"n": number}).encode()
+        commit(kazoo, ("set_data", "/one", data), ("set_data", "/two", data))
+    view.wait_until(lambda v: v["x"] == 100)
+    assert all(x == y for x, y in seen)
+
+
+def test_a_view_that_moves_misses_nothing_of_its_new_place(tree, kazoo, monkeypatch):
+    kazoo.create("/other/providers/a:1", b"{}")
+    view, ask, done = tree.providers("/lb/providers"), tree.session.ask, []
+
+    def late(batch, then):
+        if not done and GetData("/other/providers/a:1") in batch.reads:
+            # Somebody joins while the new place is read.
+            done.append(
+                threading.Thread(target=lambda: (kazoo.create("/other/providers/b:1", b"{}"), ask(batch, then)))
+            )
+            done[0].start()
+        else:
+            ask(batch, then)
+
+    monkeypatch.setattr(tree.session, "ask", late)
+    tree.ln("/other/providers", "/lb/providers")
+    view.wait_until(lambda v: list(v) == ["a:1", "b:1"], timeout=3)
+    done[0].join(5)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_reply_that_a_former_connection_brought_is_not_believed(hosts, proxy, kazoo, monkeypatch):
+    with zkfleet.connect(proxy.hosts + hosts[hosts.index("/") :], session_timeout=5) as registry:
+        registry.import_tree(TREE)
+        view = registry.providers(PROVIDERS)
+        registration = registry.register(PROVIDERS, "h:9", wait=True)
+        ask, held = registry.session.ask, []
+        monkeypatch.setattr(registry.session, "ask", lambda batch, then: held.append((batch, then)))
+        kazoo.create(f"{PROVIDERS}/h:1", b'{"old":1}')
+        kazoo.set(f"{PROVIDERS}/h:9", b"{}")
+        wait_for(lambda: len(held) >= 2)
+        answers = []
+        for batch, then in held:
+            got = threading.Event()
+            ask(batch, lambda answer, error, then=then, got=got: (answers.append((then, answer, error)), got.set()))
+            assert got.wait(5)
+        monkeypatch.setattr(registry.session, "ask", ask)
+        proxy.cut()
+        kazoo.delete(f"{PROVIDERS}/h:1")
+        view.wait_until(lambda v: list(v) == ["h:9"] and v.stale_since is None)
+        for then, answer, error in answers:
+            then(answer, error)
+        assert registry.get_properties("/svc")["threads"] == 3  # the hub has gone on meanwhile
+        kazoo.create(f"{PROVIDERS}/h:2", b"{}")
+        view.wait_until(lambda v: "h:2" in v)
+        assert list(view) == ["h:2", "h:9"]
+        wait_for(lambda: registration.status is Status.REGISTERED)
+        assert "pid" in view["h:9"]
+
+
+# -- callbacks and waits
+
+
+def test_a_slow_callback_whose_view_goes_on_changing_delays_no_other(tree, kazoo):
+    release, calls, steps = threading.Event(), [], []
+    slow, quick = tree.children(PROVIDERS), tree.children("/other/providers")
+    slow(lambda v: (steps.append(len(v)), len(v) > 1 and release.wait(20)))
+    quick(lambda v: calls.append(list(v)))
+    for number in range(8):
+        kazoo.create(f"{PROVIDERS}/x{number}")
+        slow.wait_until(lambda v, number=number: len(v) > number)
+    kazoo.create("/other/providers/q")
+    wait_for(lambda: ["q"] in calls, timeout=5)
+    release.set()
+    wait_for(lambda: steps[-1] == 8)
+
+
+def test_callbacks_that_subscribe_to_each_other_s_views_do_not_wait_for_each_other(tree, kazoo):
+    first, second, done, both = tree.children(PROVIDERS), tree.children("/other/providers"), [], threading.Barrier(2)
+
+    def subscribe(to, name):
+        def callback(view):
+            if view:
+                both.wait(5)
+                to(lambda v: done.append(name))
+
+        return callback
+
+    first(subscribe(second, "second"))
+    second(subscribe(first, "first"))
+    kazoo.create(f"{PROVIDERS}/x")
+    kazoo.create("/other/providers/x")
+    wait_for(lambda: set(done) == {"first", "second"}, timeout=8)
+
+
+def test_a_predicate_that_takes_its_time_holds_nothing_up(tree, kazoo):
+    view, other, release = tree.children(PROVIDERS), tree.children("/other/providers"), threading.Event()
+    waiting = threading.Thread(target=lambda: view.wait_until(lambda v: v and release.wait(20), timeout=20))
+    waiting.start()
+    kazoo.create(f"{PROVIDERS}/a")
+    kazoo.create(f"{PROVIDERS}/b")
+    kazoo.create("/other/providers/z")
+    other.wait_until(lambda v: v, timeout=5)
+    release.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_wait_hears_of_a_link_that_is_lost(proxy):
+    with zkfleet.connect(proxy.hosts, session_timeout=5) as registry:
+        view = registry.children("/")
+        threading.Timer(0.1, proxy.refuse).start()
+        assert view.wait_until(lambda v: v.stale_since, 5).stale_since
+        since = view.stale_since
+        proxy.heal()
+        view.wait_until(lambda v: v.stale_since is None, 10)
+        assert since is not None
+
+
+def test_what_only_a_subscriber_could_be_is_asked_of_it(tree):
+    with pytest.raises(TypeError, match="function to subscribe"):
+        tree.children(PROVIDERS)(None)
+
+
+# -- permissions that come and go
+
+
+def test_a_link_to_what_may_not_be_read_is_broken_and_the_rest_is_read(registry, kazoo):
+    registry.import_tree("/a\n  x => /secret\n  y = 1\n/secret\n  x = 1\n")
+    kazoo.set_acls("/secret", [make_acl("world", "anyone", write=True, admin=True)])
+    view = registry.properties("/a")
+    assert view["y"] == 1
+    assert isinstance(view.broken["x"], AccessDenied)
+
+
+@pytest.mark.slow
+def test_a_view_that_was_refused_comes_back_when_it_may(hosts, kazoo, caplog, monkeypatch):
+    monkeypatch.setattr(life, "AUDIT_SECONDS", 0.5)  # of what it may not read, a session is told nothing
+    with zkfleet.connect(hosts) as registry:
+        registry.import_tree(TREE)
+        view = registry.properties("/svc")
+        kazoo.set_acls("/svc", [make_acl("world", "anyone", write=True, admin=True)])
+        kazoo.set("/svc", b'{"threads":4}')
+        wait_for(lambda: view.stale_since)
+        assert view["threads"] == 3
+        kazoo.set_acls("/svc", [make_acl("world", "anyone", all=True)])
+        view.wait_until(lambda v: v["threads"] == 4 and v.stale_since is None)
+    assert caplog.text.count("view_unreadable") == 1
+
+
+@pytest.mark.slow
+def test_a_registration_that_was_refused_is_made_when_it_may_be(tree, kazoo, monkeypatch):
+    monkeypatch.setattr(registrar, "RETRY_AFTER", 0.2)
+    kazoo.set_acls(PROVIDERS, [make_acl("world", "anyone", read=True, admin=True)])
+    registration = tree.register(PROVIDERS, "h:1", wait=False)
+    wait_for(lambda: registration.status is Status.FAILED)
+    kazoo.set_acls(PROVIDERS, [make_acl("world", "anyone", all=True)])
+    wait_for(lambda: registration.status is Status.REGISTERED)
+
+
+# -- registrations
+
+
+def test_updates_at_the_same_time_all_end_and_all_count(tree, kazoo):
+    registration = tree.register(PROVIDERS, "h:1")
+    threads = [threading.Thread(target=lambda n=n: registration.update({f"p{n}": n})) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in threads)
+    assert {f"p{n}" for n in range(8)} <= json.loads(kazoo.get(f"{PROVIDERS}/h:1")[0]).keys()
+
+
+def test_an_update_that_is_refused_says_so(tree):
+    registration = tree.register(PROVIDERS, "h:1", acl="world:anyone:r")
+    with pytest.raises(AccessDenied):
+        registration.update(weight=2)
+
+
+def test_a_closed_registration_takes_no_update(tree):
+    registration = tree.register(PROVIDERS, "h:1")
+    registration.close()
+    with pytest.raises(Closed):
+        registration.update(weight=2)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_an_update_that_is_not_answered_says_so(hosts, proxy):
+    through = proxy.hosts + hosts[hosts.index("/") :]
+    with zkfleet.connect(through, session_timeout=10, timeout=1) as registry:
+        registry.import_tree(TREE)
+        registration = registry.register(PROVIDERS, "h:1")
+        proxy.black_hole()
+        with pytest.raises(WaitTimedOut, match="no answer to the new properties"):
+            registration.update(weight=2)
+        proxy.heal()
+
+
+def test_a_deletion_right_after_the_create_is_undone(tree, kazoo, monkeypatch):
+    send, done = tree.session.send, []
+
+    def slow(request, then):
+        send(request, then)
+        if isinstance(request, requests.Create) and not done:
+            done.append(wait_for(lambda: kazoo.exists(f"{PROVIDERS}/h:1")))
+            kazoo.delete(f"{PROVIDERS}/h:1")
+
+    monkeypatch.setattr(tree.session, "send", slow)
+    registration = tree.register(PROVIDERS, "h:1")
+    wait_for(lambda: kazoo.exists(f"{PROVIDERS}/h:1"), timeout=3)
+    wait_for(lambda: registration.status is Status.REGISTERED)
+
+
+@pytest.mark.slow
+def test_a_registration_whose_watch_was_lost_is_found_by_the_audit(hosts, kazoo, monkeypatch):
+    monkeypatch.setattr(life, "AUDIT_SECONDS", 0.5)
+    with zkfleet.connect(hosts) as registry:
+        registry.import_tree(TREE)
+        registry.register(PROVIDERS, "h:1")
+        gone = threading.Event()
+        request = RemoveWatches(rooted(registry.session.client.chroot, f"{PROVIDERS}/h:1"))
+        registry.session.send(request, lambda value, error, zxid: gone.set())
+        assert gone.wait(5)
+        kazoo.delete(f"{PROVIDERS}/h:1")
+        wait_for(lambda: kazoo.exists(f"{PROVIDERS}/h:1"), timeout=10)
+
+
+def test_what_is_replaced_is_deleted_in_the_version_that_was_seen(tree, kazoo, monkeypatch):
+    dead = json.dumps({"pid": 4_000_000, "instance": zkfleet.registry.identity.new_instance()}).encode()
+    kazoo.create(f"{PROVIDERS}/h:1", b"", ephemeral=True)
+    kazoo.set(f"{PROVIDERS}/h:1", dead)
+    sent, send = [], tree.session.send
+    monkeypatch.setattr(tree.session, "send", lambda request, then: (sent.append(request), send(request, then)))
+    tree.register(PROVIDERS, "h:1")
+    [transaction] = [request for request in sent if isinstance(request, requests.Transaction)]
+    assert transaction.operations[0].version == 1
+
+
+def test_closing_ends_the_session_even_if_removing_is_refused(hosts, tree, kazoo):
+    registry = zkfleet.connect(hosts, timeout=5)
+    registry.register(PROVIDERS, "h:1")
+    kazoo.set_acls(PROVIDERS, [make_acl("world", "anyone", read=True, create=True, admin=True)])
+    registry.close()
+    wait_for(lambda: kazoo.get_children(PROVIDERS) == [])
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_closing_many_takes_one_timeout_and_not_many(zookeeper, hosts):
+    with Proxy(zookeeper.port) as relay:
+        registry = zkfleet.connect(relay.hosts + hosts[hosts.index("/") :], session_timeout=8, timeout=2)
+        registry.import_tree(TREE)
+        for port in range(1, 7):
+            registry.register(PROVIDERS, f"h:{port}")
+        relay.black_hole()
+        begun = time.monotonic()
+        registry.close()
+        assert time.monotonic() - begun < 6
+        assert not [thread for thread in threading.enumerate() if thread.name == "zkfleet-registry"]
+        relay.heal()
+
+
+def test_a_lost_reply_to_a_write_of_properties_is_no_second_write(tree, kazoo, monkeypatch):
+    write, calls = tree.session.write, []
+
+    def lossy(request, **options):
+        value = write(request, **options)
+        calls.append(request)
+        if len(calls) == 1:
+            raise OutcomeUnknown("the reply was lost")
+        return value
+
+    monkeypatch.setattr(tree.session, "write", lossy)
+    tree.properties("/svc")["threads"] = 4
+    assert (json.loads(kazoo.get("/svc")[0])["threads"], kazoo.get("/svc")[1].version) == (4, 1)
+    assert len(calls) == 1
+
+
+@pytest.mark.slow
+def test_watches_are_taken_back_though_an_audit_came_between(tree):
+    tree.import_tree("".join(f"/n{number}\n" for number in range(20)))
+    views = [tree.children(f"/n{number}") for number in range(20)]
+    sent, send, done = [], tree.session.send, threading.Event()
+
+    def audit_and_close():
+        tree.session.send = lambda request, then: (sent.append(request), send(request, then))
+        tree.hub._audit()
+        for view in views:
+            tree.hub.leave(view._following)
+        done.set()
+
+    tree.hub.post(audit_and_close)
+    assert done.wait(5)
+    assert sum(isinstance(request, RemoveWatches) for request in sent) == 20
+    tree.session.send = send
