@@ -1,6 +1,8 @@
 """A pytest plugin that runs kazoo's own tests, from its installed package, on a dev server.
 
-kazoo's harness finds its servers in a global; here it finds one that is ours.
+kazoo's harness keeps its servers in a global, and makes new ones when the
+environment no longer says what it said; here it finds one server that is ours.
+`ZKFLEET_KAZOO_ON=real` puts a real one in its place, to see whose fault it is.
 """
 
 import os
@@ -8,23 +10,32 @@ import os
 from kazoo.testing import harness
 
 from zkfleet.devserver import DevServer
+from zkfleet.testing import ZooKeeperServer
 
-# What kazoo's harness sets for its own servers, too.
-SUPER_USER = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
+SETTINGS = (
+    *harness.CLUSTER_DEFAULTS,
+    "ZOOKEEPER_PATH",
+    "ZOOKEEPER_CLASSPATH",
+    "ZOOKEEPER_VERSION",
+    "ZOOKEEPER_JAAS_AUTH",
+)
 
 
 class Server:
-    """A dev server with the verbs that kazoo's tests use on theirs."""
+    """One server with the verbs that kazoo's tests use on theirs."""
 
     def __init__(self):
-        self.server = DevServer(tick=2.0)
+        on_real = os.environ.get("ZKFLEET_KAZOO_ON") == "real"
+        self.server = ZooKeeperServer(tick=2000) if on_real else DevServer(tick=2.0)
         self.running = False
 
     @property
     def address(self):
         return self.server.hosts
 
-    client_port = property(lambda self: self.server.port)
+    @property
+    def client_port(self):
+        return self.server.port
 
     def run(self):
         if not self.running:
@@ -52,13 +63,6 @@ class Cluster(list):
     terminate = reset = stop
 
 
-os.environ.update(ZOOKEEPER_VERSION="3.8.0", ZOOKEEPER_PATH="the dev server")
+os.environ.update(ZOOKEEPER_VERSION="3.8.0", ZOOKEEPER_PATH="not needed")
 harness.CLUSTER = Cluster([Server()])
-harness.CLUSTER_CONF = {
-    **{name: os.environ.get(name, default) for name, default in harness.CLUSTER_DEFAULTS.items()},
-    **{name: os.environ.get(f"ZOOKEEPER_{name}") for name in ()},
-    "ZOOKEEPER_PATH": os.environ["ZOOKEEPER_PATH"],
-    "ZOOKEEPER_CLASSPATH": os.environ.get("ZOOKEEPER_CLASSPATH"),
-    "ZOOKEEPER_VERSION": os.environ["ZOOKEEPER_VERSION"],
-    "ZOOKEEPER_JAAS_AUTH": os.environ.get("ZOOKEEPER_JAAS_AUTH"),
-}
+harness.CLUSTER_CONF = {name: os.environ.get(name, harness.CLUSTER_DEFAULTS.get(name)) for name in SETTINGS}
