@@ -32,8 +32,12 @@ class Wire:
         self.events = []
         self._xids = itertools.count(1)
         wish = struct.pack(">iqiq", 0, last_zxid, timeout, session) + jute.buffer(password) + b"\0"
-        self.send(wish)
-        granted = jute.Reader(self.read())
+        try:
+            self.send(wish)
+            granted = jute.Reader(self.read())
+        except Closed:
+            self.close()
+            raise
         granted.number()
         self.timeout, self.session, self.password = granted.number(), granted.long(), granted.buffer()
 
