@@ -55,6 +55,9 @@ def keys(answer):
 @pytest.mark.parametrize("word", ["ruok", "isro", "srvr", "stat", "cons", "dump", "wchs", "wchc", "wchp"])
 def test_the_form_is_that_of_the_real_one(both, word):
     dev, real = (form(said(server, word)) for server in both)
+    if word in ("cons", "stat"):
+        # In which order connections are told is nobody's promise.
+        dev, real = sorted(dev.splitlines()), sorted(real.splitlines())
     assert dev == real
     assert dev
 
