@@ -138,8 +138,19 @@ def test_a_session_that_is_not_yours_stays_its_owners(served):
 
 @pytest.mark.parametrize("session", [1, -1, 2**63 - 1, -(2**63)])
 def test_a_session_that_is_nobodys_is_refused(served, session):
+    told = served.count("session_refused")
     with contextlib.closing(Wire(served.hosts, session=session)) as client:
         assert client.session == 0
+    assert served.count("session_refused") > told
+
+
+def test_credentials_of_an_unknown_scheme_are_refused_and_end_the_connection(served):
+    told = served.count("credential_refused")
+    with contextlib.closing(Wire(served.hosts)) as client:
+        assert client.ask(Op.AUTH, wire.auth("nonsense\n" * 1000, b"x"), xid=-4).code == Code.AUTH_FAILED
+        with pytest.raises(Closed):
+            client.ping()
+    assert served.count("credential_refused") == told + 1
 
 
 def test_a_first_packet_that_is_none_closes_the_connection(served):

@@ -18,7 +18,7 @@ from tests.devserver.driving import check_invariants
 from zkfleet.devserver import DevServer, jute, server
 from zkfleet.devserver.codes import Code
 from zkfleet.devserver.requests import Op
-from zkfleet.errors import BadAddress, BadInput
+from zkfleet.errors import BadAddress, BadInput, WaitTimedOut
 from zkfleet.errors import Closed as NotRunning
 
 
@@ -228,6 +228,16 @@ def test_a_paused_server_is_silent_and_loses_nothing(served):
         served.resume()
         assert len(client.read()) == 16
         assert client.ask(Op.CREATE, wire.create("/a")).code == Code.OK
+
+
+def test_what_is_asked_of_a_paused_server_is_not_waited_for_for_ever(served, monkeypatch):
+    monkeypatch.setattr(server, "PATIENCE", 0.05)
+    served.pause()
+    with pytest.raises(WaitTimedOut, match="no answer"):
+        served.expire_session(1)
+    monkeypatch.undo()
+    served.resume()
+    served.expire_session(1)
 
 
 def test_a_paused_server_can_be_stopped(served):

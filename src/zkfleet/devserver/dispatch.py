@@ -146,6 +146,7 @@ class Server:
             self._end_session(session)
         for peer in list(self.peers.values()):
             if not peer.session and now - peer.since > SECONDS_WITHOUT_SESSION:
+                logger.info("connection_closed peer=%s:%d reason=it opened no session", peer.address, peer.port)
                 self._close(peer)
         self._clean(now)
         return self._taken()
@@ -220,6 +221,7 @@ class Server:
             if former is not None:
                 self._close(former)
             if not self.sessions.resume(session, wish.password, timeout, now=now):
+                logger.info("session_refused id=0x%x peer=%s:%d", session, peer.address, peer.port)
                 session, timeout = 0, 0.0
         password = self.sessions.password(session) if session else bytes(16)
         reply = _CONNECTED.pack(0, round(timeout * 1000), session) + jute.buffer(password)
@@ -306,6 +308,7 @@ class Server:
         try:
             identity = access.authenticate(wish.scheme, wish.credential, peer.address)
         except Refused as refused:
+            logger.info("credential_refused scheme=%r peer=%s:%d", wish.scheme[:40], peer.address, peer.port)
             self._reply(peer, xid, refused.code, zxid=0)
             self._close(peer)
             return

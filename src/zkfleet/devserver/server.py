@@ -21,7 +21,7 @@ from zkfleet.devserver.database import Database
 from zkfleet.devserver.dispatch import Close, Hold, Order, Send, Server
 from zkfleet.devserver.sessions import Sessions
 from zkfleet.endpoints import Endpoint
-from zkfleet.errors import BadAddress, Closed
+from zkfleet.errors import BadAddress, Closed, WaitTimedOut
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,12 @@ class DevServer:
         self._running.set()
 
     def expire_session(self, session: int) -> None:
-        """End a session as if its time were over."""
+        """End a session as if its time were over.
+
+        Raises:
+            Closed: the server does not run.
+            WaitTimedOut: it is paused, or has too much to do.
+        """
         self._call(lambda: self.carry_out(self.core.expire(session)))
 
     def __enter__(self) -> Self:
@@ -204,7 +209,12 @@ class DevServer:
         if loop is None:
             raise Closed("this dev server does not run", hint="start() it")
         loop.call_soon_threadsafe(lambda: _settle(done, function))
-        return done.result(PATIENCE)
+        try:
+            return done.result(PATIENCE)
+        except TimeoutError as exc:
+            raise WaitTimedOut(
+                f"{self.hosts}: no answer in {PATIENCE:g} s", hint="if it is paused, resume() it"
+            ) from exc
 
     def _tick_and_again(self) -> None:
         now = self.now()
