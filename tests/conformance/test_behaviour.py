@@ -338,3 +338,29 @@ def test_a_paused_server_answers_what_waited_and_a_session_may_outlive_it(tmp_pa
             server.resume()
             assert struct.unpack_from(">i", client.read())[0] == -2
             assert client.ask(Op.CREATE, wire.create("/a")).code == Code.OK
+
+
+def test_nobody_hears_of_what_they_may_not_read(server, client, root):
+    # CVE-2024-23944: such a watch has fired all the same, without a word.
+    client.ask(Op.AUTH, wire.auth("digest", b"ann:pw"), xid=-4)
+    path = f"{root}/secret"
+    with client_of(server) as curious:
+        curious.ask(Op.ADD_WATCH, jute.text(root) + wire.number(1))
+        curious.ask(Op.EXISTS, wire.read(path, watch=True))
+        assert client.ask(Op.CREATE, wire.create(path, b"1", acl=((31, "auth", ""),))).code == Code.OK
+        client.ask(Op.SET_DATA, wire.set_data(path, b"2"))
+        client.ask(Op.DELETE, wire.delete(path))
+        client.ask(Op.CREATE, wire.create(path))
+        curious.ping()
+        assert curious.events == [(CREATED, CONNECTED, path)]
+
+
+def test_deep_and_wide_trees_are_counted_alike(server, client, root):
+    path = root
+    for _ in range(200):
+        path += "/d"
+        assert client.ask(Op.CREATE, wire.create(path)).code == Code.OK
+    assert client.ask(Op.COUNT_ALL, jute.text(root)).body == wire.number(200)
+    while path != root:
+        assert client.ask(Op.DELETE, wire.delete(path)).code == Code.OK
+        path = path.rpartition("/")[0]
