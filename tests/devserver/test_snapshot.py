@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conformance import wire
 from tests.devserver.driving import Driven, a_core, check_invariants
 from tests.devserver.making import OFTEN, a_body
 from tests.devserver.test_server import contents
 from zkfleet.devserver import snapshot
+from zkfleet.devserver.access import OPEN
+from zkfleet.devserver.requests import Op
 from zkfleet.errors import BadInput
 
 
@@ -50,6 +53,12 @@ def test_a_session_has_its_whole_timeout_when_it_is_read():
     again = loaded(dumped(core), now=5000.0)
     assert again.sessions.expired(now=5009.0) == []
     assert again.sessions.expired(now=5013.0) == [session]
+
+
+def test_znodes_share_their_access_lists_again():
+    driven = Driven()
+    driven.session().ask(Op.CREATE, wire.create("/a"))
+    assert loaded(dumped(driven.core)).database.nodes["/a"].acl is OPEN
 
 
 def test_an_empty_database_is_kept_too():

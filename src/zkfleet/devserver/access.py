@@ -11,7 +11,7 @@ Source: `DigestAuthenticationProvider`, `IPAuthenticationProvider` and
 import base64
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import NamedTuple
 
 from zkfleet.devserver.codes import Code, Refused
@@ -101,17 +101,21 @@ def check(acl: Acl, bits: int, identities: Iterable[Identity]) -> None:
     Raises:
         Refused: none has.
     """
-    if acl is not OPEN and not any(entry.bits & bits and _matches(entry, identities) for entry in acl):
+    if acl is OPEN:
+        return
+    known = set(identities)
+    addresses = [who.id for who in known if who.scheme == "ip"]
+    if not any(entry.bits & bits and _matches(entry, known, addresses) for entry in acl):
         raise Refused(Code.NO_AUTH)
 
 
-def _matches(entry: AclEntry, identities: Iterable[Identity]) -> bool:
+def _matches(entry: AclEntry, known: Set[tuple[str, str]], addresses: Sequence[str]) -> bool:
     if entry.scheme == "world":
         return True
     if entry.scheme == "ip":
         network = _network(entry.id)
-        return any(network and _is_in(who.id, network) for who in identities if who.scheme == "ip")
-    return any(who == (entry.scheme, entry.id) for who in identities)
+        return network is not None and any(_is_in(address, network) for address in addresses)
+    return (entry.scheme, entry.id) in known
 
 
 def _is_in(address: str, network: ipaddress.IPv4Network) -> bool:

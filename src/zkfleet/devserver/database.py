@@ -199,6 +199,7 @@ class Database:
 
     def restore(self, path: str, node: Znode, *, container: bool, lifetime: int | None) -> None:
         """Put a znode of an earlier run back, below its parent."""
+        node.acl = self._acls.setdefault(node.acl, node.acl)
         self._attach(path, node, container=container, lifetime=lifetime)
         self._quotas.restored(path)
 
