@@ -46,3 +46,14 @@ def test_joining_undoes_splitting(names):
 
 def test_a_path_is_not_within_one_whose_name_begins_alike():
     assert not paths.within("/ab", "/a")
+
+
+@pytest.mark.parametrize("target", ["/", "/a", "b", "../b", "./a/..", "/a/../b", "."])
+def test_a_link_may_be_relative(target):
+    assert paths.check_link(target) == target
+
+
+@pytest.mark.parametrize("target", ["", "//", "/a/", "a//b", "b/", "/a\0", None, 5])
+def test_a_link_has_no_empty_names(target):
+    with pytest.raises(BadPath):
+        paths.check_link(target)

@@ -1,14 +1,19 @@
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from kazoo.security import make_digest_acl
 
 from tests.conftest import wait_for
 from zkfleet.cli import main
+from zkfleet.cli.run import DEREGISTER_WITHIN
+from zkfleet.testing import Proxy
 from zkfleet.testing.zookeeper import free_port
 
 TREE = "/svc : http\n  threads = 3\n  /providers\n/lb\n  providers -> /svc/providers\n"
@@ -83,6 +88,24 @@ def test_a_graph_is_drawn(tmp_path):
     assert '"/lb" -> "/svc/providers"' in CliRunner().invoke(main, ["tree", "graph", str(file)]).stdout
 
 
+def test_a_path_in_the_ensemble_is_drawn_with_all_its_links(tree):
+    tree("ln", "/svc", "/top")
+    drawn = tree("tree", "graph", "--as", "mermaid", "/").stdout
+    assert '["/svc<br/>http"]' in drawn
+    assert '|"top"|' in drawn
+
+
+def test_a_tree_of_many_levels_is_shown(tree, kazoo):
+    kazoo.ensure_path("/deep" + "/x" * 600)
+    assert tree("show", "/deep").stdout.count("/x") == 600
+    assert "nested too deeply" in tree("show", "/deep", "--format", "json", code=1).stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_what_is_no_number_of_seconds_is_refused(tree, seconds):
+    tree("addresses", "/svc/providers", "--wait", seconds, code=2)
+
+
 def test_properties_are_got_and_set(tree):
     tree("set", "/svc", "threads=5", "comment='a b'")
     assert tree("get", "/svc").stdout == "comment = 'a b'\nthreads = 5\ntype = 'http'\n"
@@ -90,9 +113,11 @@ def test_properties_are_got_and_set(tree):
     assert "no property 'x'" in tree("get", "/svc", "x", code=1).stderr
 
 
-@pytest.mark.parametrize("assignment", ["threads", "=5", "threads=five", "threads={1}", "x=__import__('os')"])
+@pytest.mark.parametrize(
+    "assignment", ["threads", "=5", "threads=five", "threads={1}", "x=__import__('os')", "threads=1 threads=2"]
+)
 def test_what_is_no_literal_is_refused_with_a_hint(tree, assignment):
-    assert "hint:" in tree("set", "/svc", assignment, code=1).stderr
+    assert "hint:" in tree("set", "/svc", *assignment.split(" "), code=1).stderr
 
 
 def test_addresses_are_listed_one_a_line(tree, kazoo):
@@ -229,6 +254,96 @@ def test_a_service_that_is_not_there_is_told(tree, hosts):
         assert any("not registered yet: no such znode: /none" in said for said in run.stderr)
         run.send_signal(signal.SIGTERM)
         assert run.wait(10) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--property", "pid=5"], "zkfleet's own"),
+        (["--property", "x=1", "--property", "x=2"], "a second time"),
+        (["--auth", "nocolon"], "not user:password"),
+        (["--tls-ca", "/no/such/file"], "no such file"),
+        (["-z", "a:b"], "no port"),
+    ],
+)
+def test_options_that_can_never_work_are_refused_before_the_server_starts(tmp_path, options, said):
+    mark = tmp_path / "started"
+    command = ["run", "/svc", "--address", "127.0.0.1:1", *options, "--", "touch", str(mark)]
+    done = CliRunner().invoke(main, command)
+    assert (done.exit_code, mark.exists()) == (1, False)
+    assert said in done.stderr
+
+
+# Says when it is told to stop, and what its provider's address was then.
+STUBBORN = """
+import signal, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def told(number, frame):
+    print(signal.Signals(number).name, flush=True)
+for name in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(name, told)
+print("serving", flush=True)
+while True:
+    listener.accept()[0].close()
+"""
+
+
+@pytest.fixture
+def stubborn(tree, zookeeper, kazoo, hosts):
+    """A server under `zkfleet run` that is told to stop and does not; registered, on a ZooKeeper behind a relay."""
+    port = free_port()
+    with Proxy(zookeeper.port) as relay:
+        through = relay.hosts + hosts[hosts.index("/") :]
+        line = [*ZKFLEET, "run", "/svc/providers", "-z", through, "--address", f"127.0.0.1:{port}", "--"]
+        run = subprocess.Popen(
+            [*line, sys.executable, "-c", STUBBORN, str(port)], stdout=subprocess.PIPE, text=True, process_group=0
+        )
+        server = None
+        try:
+            assert run.stdout.readline() == "serving\n"
+            wait_for(lambda: kazoo.get_children("/svc/providers"))
+            server = psutil.Process(run.pid).children()[0]
+            yield run, server, relay
+        finally:
+            relay.heal()
+            if server is not None:
+                server.kill()
+            assert run.wait(20) == 128 + signal.SIGKILL
+            run.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_terminal_s_interrupt_comes_to_the_server_once_and_after_its_address_is_gone(stubborn, kazoo):
+    run, server, _ = stubborn
+    assert os.getpgid(server.pid) != os.getpgid(run.pid)
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.stdout.readline() == "SIGINT\n"
+    assert kazoo.get_children("/svc/providers") == []
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.stdout.readline() == "SIGTERM\n"
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_silent_zookeeper_does_not_keep_the_server_from_being_told(stubborn):
+    run, _, relay = stubborn
+    relay.black_hole()
+    begun = time.monotonic()
+    run.send_signal(signal.SIGTERM)
+    assert run.stdout.readline() == "SIGTERM\n"
+    assert time.monotonic() - begun < 8
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_second_signal_does_not_wait_for_a_silent_zookeeper(stubborn):
+    run, _, relay = stubborn
+    relay.black_hole()
+    begun = time.monotonic()
+    run.send_signal(signal.SIGTERM)
+    run.send_signal(signal.SIGINT)
+    assert run.stdout.readline() in ("SIGINT\n", "SIGTERM\n")
+    assert time.monotonic() - begun < DEREGISTER_WITHIN
 
 
 def test_port_0_is_refused():

@@ -37,8 +37,15 @@ def test_the_story_is_told_once_and_leaves_nothing_behind(environment, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir() if "zkfleet" in entry.name or "zookeeper" in entry.name] == []
 
 
-@pytest.mark.parametrize("when", ["Both clients found", "What to try next"])
-def test_an_interrupt_leaves_nothing_behind(environment, tmp_path, when):
+@pytest.mark.parametrize(
+    ("when", "with_signal"),
+    [
+        ("Both clients found", signal.SIGINT),
+        ("What to try next", signal.SIGINT),
+        ("Both clients found", signal.SIGHUP),
+    ],
+)
+def test_an_interrupt_leaves_nothing_behind(environment, tmp_path, when, with_signal):
     with subprocess.Popen(
         [*DEMO, "--seconds", "60"],
         env={**environment, "PYTHONUNBUFFERED": "1"},
@@ -47,7 +54,7 @@ def test_an_interrupt_leaves_nothing_behind(environment, tmp_path, when):
         text=True,
     ) as demo:
         next(line for line in demo.stdout if when in line)
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(with_signal)
         demo.stdout.read()
         assert demo.wait(60) in (0, 130)
     wait_for(lambda: family(str(tmp_path)) == [])

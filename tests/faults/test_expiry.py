@@ -1,11 +1,11 @@
-"""Sessions that end in the middle of something, on one real server and on an ensemble of three."""
+"""Sessions that end in the middle of something, on one server of each kind and on an ensemble of three."""
 
 import threading
 
 import pytest
 
 import zkfleet
-from tests.conftest import wait_for, with_own_chroot
+from tests.conftest import a_server, wait_for, with_own_chroot
 from zkfleet import Status
 from zkfleet.registry import registering
 from zkfleet.testing import Ensemble, expire_session
@@ -15,15 +15,16 @@ TIMEOUT = 4.0
 BACK_WITHIN = TIMEOUT + 2
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    with Ensemble(tmp_path_factory.mktemp("three")) as ensemble:
-        yield ensemble
+@pytest.fixture(scope="module", params=["dev", "real", "three"])
+def server(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("expiry")
+    with Ensemble(folder) if request.param == "three" else a_server(request.param, folder) as server:
+        yield server
 
 
-@pytest.fixture(params=["zookeeper", "three"])
-def hosts(request):
-    return with_own_chroot(request.getfixturevalue(request.param).hosts)
+@pytest.fixture
+def hosts(server):
+    return with_own_chroot(server.hosts)
 
 
 @pytest.fixture
@@ -120,6 +121,16 @@ def test_while_many_register(registry, hosts, kazoo):
     wait_for(lambda: all(registration.status is Status.REGISTERED for registration in made))
 
 
+def test_while_a_burst_of_registrations_is_on_its_way(registry, hosts, kazoo):
+    # More requests than the pipe has room for by which kazoo's thread is woken.
+    made = [registry.register("/svc/providers", f"h:{port}", wait=False) for port in range(1, 2001)]
+    expire(registry, hosts)
+    wait_for(lambda: all(registration.status is Status.REGISTERED for registration in made), timeout=20)
+    session = registry.session.session_id
+    assert len(kazoo.get_children("/svc/providers")) == 2000
+    assert kazoo.exists("/svc/providers/h:2000").ephemeralOwner == session
+
+
 def test_while_properties_are_updated(registry, hosts, kazoo):
     registration = registry.register("/svc/providers", "h:1", weight=0)
     settings = registry.properties("/svc")
@@ -145,4 +156,5 @@ def test_while_closing(registry, hosts, kazoo):
     registry.close()
     wait_for(lambda: kazoo.get_children("/svc/providers") == [], timeout=BACK_WITHIN)
     assert all(registration.status is Status.CLOSED for registration in made)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("zkfleet")]
+    left = {thread.name for thread in threading.enumerate()}
+    assert not left & {"zkfleet-registry", "zkfleet-callbacks"}

@@ -66,6 +66,19 @@ def test_a_slow_consumer_gets_the_last_state(hosts, kazoo):
     run(hosts, story)
 
 
+@pytest.mark.parametrize("what", ["view", "registry"])
+def test_closing_on_a_thread_ends_iterations_too(hosts, what):
+    async def story(registry):
+        view = await registry.children("/svc/providers")
+        consumer = asyncio.create_task(collect(view))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(view.view.close if what == "view" else registry.registry.close)
+        async with asyncio.timeout(5):
+            return await consumer
+
+    assert run(hosts, story) is not None
+
+
 def test_closing_a_view_ends_its_iterations(hosts):
     async def story(registry):
         view = await registry.children("/svc/providers")

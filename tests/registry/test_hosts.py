@@ -1,5 +1,6 @@
 import pytest
 
+from zkfleet import connect
 from zkfleet.errors import BadAuth, BadHosts, BadInput
 from zkfleet.registry.hosts import TLS, choose_hosts, credentials
 
@@ -53,6 +54,32 @@ def test_malformed_credentials_are_refused_without_being_shown(auth):
 def test_a_certificate_that_is_not_there_is_named():
     with pytest.raises(BadInput, match=r"/no/such\.pem"):
         TLS(ca="/no/such.pem").options()
+
+
+def test_a_file_that_holds_no_certificate_is_blamed(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("no certificate")
+    for tls in (TLS(ca=str(file)), TLS(certificate=str(file))):
+        with pytest.raises(BadInput, match=r"notes\.txt"):
+            tls.options()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"session_timeout": 3e6},
+        {"session_timeout": 0},
+        {"session_timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"timeout": "5"},
+        {"client": 5},
+        {"tls": 5},
+        {"after_fork": "reconect"},
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_before_anything_is_sent(options):
+    with pytest.raises(BadInput):
+        connect(**options)
 
 
 def test_host_names_are_checked_by_default():

@@ -240,6 +240,7 @@ def test_a_service_that_comes_later_is_waited_for_if_asked(service, kazoo):
     ("path", "address", "options", "error"),
     [
         ("svc", "10.0.0.1:80", {}, BadPath),
+        ("/zookeeper", "10.0.0.1:80", {}, BadPath),
         ("/svc//providers", "10.0.0.1:80", {}, BadPath),
         ("/svc/providers", "10.0.0.1", {}, BadAddress),
         ("/svc/providers", ("a", "b"), {}, BadAddress),
@@ -290,3 +291,17 @@ def test_many_registrations_are_sent_without_waiting_for_each(service, kazoo):
     for registration in made:
         registration.wait_until_registered(10)
     assert len(kazoo.get_children("/svc/providers")) == 200
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_without_closing_takes_its_address_out(service, hosts, kazoo):
+    script = (
+        "import sys, zkfleet; registry = zkfleet.connect(sys.argv[1])\n"
+        "registry.register('/svc/providers', 'h:1'); print('there', flush=True); sys.stdin.readline()"
+    )
+    line = [sys.executable, "-c", script, hosts]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "there\n"
+        assert kazoo.get_children("/svc/providers") == ["h:1"]
+        process.communicate("\n", timeout=10)
+    assert kazoo.get_children("/svc/providers") == []

@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 from kazoo.security import make_acl, make_digest_acl
 
 import zkfleet
-from zkfleet.errors import AccessDenied, BadAcl, BadInput, NodeNotFound, StalePlan, TooLarge, TreeErrors
-from zkfleet.registry.applying import pack
+from zkfleet.errors import AccessDenied, BadAcl, BadInput, BadPath, NodeNotFound, StalePlan, TooLarge, TreeErrors
+from zkfleet.registry.applying import applied, pack
+from zkfleet.registry.reads import Answer, Stat, Unreadable, Znode, read_from
 from zkfleet.tree import Plan, make_plan, parse, render
 from zkfleet.tree.plan import Create, Hold
 
@@ -73,6 +74,10 @@ def test_raw_data_are_exported_and_come_back_unharmed(registry, kazoo):
         ("/a", "relative", {}, BadInput),
         ("/a", "/", {"acl": "nonsense"}, BadAcl),
         ("/a", "/", {"acl": "auth::cdrwa"}, BadAcl),
+        ("/zookeeper", "/", {}, BadPath),
+        (None, "/", {}, BadInput),
+        (b"/a", "/", {}, BadInput),
+        ("/a", "/", {"trim": "None"}, BadInput),
         (f"/a\n  /b\n    x = '{'y' * 1_100_000}'", "/", {}, TooLarge),
     ],
 )
@@ -202,3 +207,48 @@ def test_a_session_that_ends_between_plan_and_apply_does_no_harm(registry, hosts
     registry.apply_plan(plan)
     assert not make_plan(parse(TREE), {}).left_over
     assert not registry.plan_tree(TREE).changes
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "a\nb", ""])
+def test_a_tree_is_not_exported_under_a_name_that_none_can_have(registry, name):
+    with pytest.raises(BadPath):
+        registry.export_tree("/", name=name)
+
+
+def test_the_inverse_of_a_plan_does_not_open_what_was_closed(registry, kazoo):
+    registry.import_tree("/a\n")
+    acl = [make_digest_acl("ann", "pw", all=True), make_acl("world", "anyone", read=True)]
+    kazoo.create("/a/secret", b'{"x":1}', acl=acl)
+    plan = registry.import_tree("/a\n", trim=True)
+    assert not kazoo.exists("/a/secret")
+    registry.apply_plan(plan.inverse())
+    assert sorted((entry.id.scheme, entry.perms) for entry in kazoo.get_acls("/a/secret")[0]) == [
+        ("digest", 31),
+        ("world", 1),
+    ]
+
+
+def test_ephemeral_nodes_have_no_children_and_say_what_their_owners_say(registry, kazoo):
+    registry.import_tree("/a\n")
+    kazoo.create("/a/h:1", b'{"pid":1}', ephemeral=True)
+    with pytest.raises(BadInput, match="/a/h:1/x: the node above it is ephemeral"):
+        registry.import_tree("/a\n  /h:1\n    /x\n")
+    plan = registry.import_tree("/a\n  /h:1\n    pid = 2\n")
+    assert (plan.changes, kazoo.get("/a/h:1")[0]) == (False, b'{"pid":1}')
+
+
+def test_a_parent_that_changed_is_no_place_to_put_nodes_under(registry, kazoo):
+    registry.import_tree("/a\n  n = 1\n")
+    plan = registry.plan_tree("/a\n  n = 1\n  /b\n  /c\n")
+    kazoo.set("/a", b'{"n":2}')
+    with pytest.raises(StalePlan) as caught:
+        registry.apply_plan(plan)
+    assert caught.value.paths == ("/a",)
+    assert kazoo.get_children("/a") == []
+
+
+def test_a_batch_whose_reply_was_lost_counts_only_if_all_of_it_is_there():
+    znode = Znode(b"{}", Stat(*[0] * 11))
+    run = [Create("/a", b"{}"), Create("/b", b"{}")]
+    for replies, expected in (((znode, znode), True), ((znode, Unreadable.MISSING), False)):
+        assert read_from(applied(run), lambda batch, replies=replies: Answer(replies, 1)) is expected

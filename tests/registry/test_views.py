@@ -54,6 +54,9 @@ def test_an_unreadable_provider_does_not_break_the_others(tree, kazoo):
     view = tree.providers("/svc/providers")
     assert isinstance(view["h:1"], InvalidProvider)
     assert view["h:1"].raw == b"\xff not JSON"
+    for data in (b'{"a":NaN}', b'{"a":"\\ud800"}', b"[1]", b"text"):
+        kazoo.set("/svc/providers/h:1", data)
+        view.wait_until(lambda v, data=data: isinstance(v["h:1"], InvalidProvider) and v["h:1"].raw == data)
     assert [str(endpoint) for endpoint in view.endpoints] == ["h:3"]
 
 
@@ -75,6 +78,8 @@ def test_properties_follow_property_links(tree):
     assert view.explain("threads").chain == (("/lb", "threads"), ("/svc", "threads"))
     tree.properties("/svc")["threads"] = 4
     view.wait_until(lambda v: v["threads"] == 4)
+    with pytest.raises(KeyError):
+        view.explain("nothing")
 
 
 def test_a_writer_reads_what_it_wrote(tree):

@@ -207,8 +207,8 @@ Providers = Mapping[str, Provider]
 def read_providers(path: str) -> Reading[Snapshot[Providers]]:
     """Read a node's children with their properties.
 
-    Names come first.  Then names and properties together, until the names are
-    those whose properties were asked for: that is one moment.
+    Names come first.  Then names and properties together, until there is no
+    name whose properties were not asked for: that is one moment.
     """
     place: Place | None = None
     known: tuple[str, ...] = ()
@@ -219,7 +219,7 @@ def read_providers(path: str) -> Reading[Snapshot[Providers]]:
         whole = set(known).issuperset(names)
         if whole or tries == TRIES:
             break
-        known = names
+        known = tuple(dict.fromkeys((*known, *names)))
     replies = dict(zip(known, place.replies[1:], strict=False))
     there = [name for name in names if replies.get(name, Unreadable.MISSING) is not Unreadable.MISSING]
     entries = {name: provider(replies[name]) for name in there}

@@ -68,6 +68,7 @@ class Session:
         self._grants_before = 0
         self._refused = False
         self._closed = False
+        self._lock, self._state = threading.Lock(), KazooState.LOST
         # Set from the moment at which requests are behind the sync of a new session.
         self._ready = threading.Event()
         self._tap = wire.Tap.on(client)
@@ -119,7 +120,7 @@ class Session:
                 )
             logger.warning("zookeeper_unreachable hosts=%s waited_seconds=%.0f", self.hosts, self.timeout)
             deadline = time.monotonic() + WARN_EVERY
-        if self.client.state == KazooState.CONNECTED and not self._ready.is_set():
+        if self.client.state == KazooState.CONNECTED:
             self._on_state(KazooState.CONNECTED)
         self._check_server()
 
@@ -178,6 +179,13 @@ class Session:
         self.negotiated_timeout = timeout
 
     def _on_state(self, state: str) -> None:
+        # A client that we were given may connect just when we look whether it is connected.
+        with self._lock:
+            if state != self._state:
+                self._state = state
+                self._take_state(state)
+
+    def _take_state(self, state: str) -> None:
         if state == KazooState.CONNECTED:
             # A new session may be served by a member that lags behind what the
             # old one saw.  This travels first, and all later reads wait for it.
