@@ -1,5 +1,5 @@
 # What can be done here.  Nothing needs preparing but Python 3.11 or later: each
-# target makes the virtual environment and fetches ZooKeeper if they are missing.
+# target makes the virtual environment, and fetches ZooKeeper if it needs one.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,10 +11,10 @@ READY := $(VENV)/.ready
 help: ## say what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(READY) zookeeper ## a fleet of two ZEO and two HTTP servers, for a minute
+demo: $(READY) ## a fleet of two ZEO and two HTTP servers, for a minute; no Java
 	$(BIN)/zkfleet demo
 
-test: $(READY) zookeeper ## everything that is tested, on a real ZooKeeper
+test: $(READY) zookeeper ## everything that is tested, on the dev server and on a real ZooKeeper
 	$(BIN)/python -m pytest
 
 test-all: zookeeper ## the tests on every Python from 3.11 to 3.14 that is found

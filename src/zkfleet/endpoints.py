@@ -172,3 +172,13 @@ def _known_port(endpoint: Endpoint) -> int:
     if not endpoint.port:
         raise BadAddress(f"{endpoint}: port 0 cannot be published", hint="bind first, and give the port you got")
     return endpoint.port
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches what listens at a host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

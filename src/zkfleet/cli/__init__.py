@@ -9,6 +9,7 @@ commands and is loaded when one of them is asked for, so `--help` is quick.
     nodes             show, addresses, get, set, ln, rm, doctor
     run, launcher     run a server and keep it registered: the shell, the decisions
     demo, programs    a fleet to look at
+    dev               a ZooKeeper without Java
 """
 
 from importlib import import_module
@@ -21,6 +22,7 @@ _HOMES = {
     "addresses": "nodes",
     "completion": "options",
     "demo": "demo",
+    "dev": "dev",
     "doctor": "nodes",
     "get": "nodes",
     "ln": "nodes",
@@ -34,6 +36,7 @@ _SUMMARIES = {
     "addresses": "List the addresses that provide a service.",
     "completion": "Print a shell's completion script.",
     "demo": "Run a fleet of ZEO and HTTP servers to look at.",
+    "dev": "Run a ZooKeeper for development and tests.",
     "doctor": "Look for what is wrong in the tree.",
     "get": "Print a node's properties.",
     "ln": "Make a link to a node.",

@@ -1,7 +1,8 @@
 """zkfleet demo: a fleet to look at, and what its clients see when servers die.
 
-Real parts: a ZooKeeper, two ZEO servers and two HTTP servers, each under
-`zkfleet run`, a ZODB client and an HTTP client that know nobody's address.
+Real parts: two ZEO servers and two HTTP servers, each under `zkfleet run`, a
+ZODB client and an HTTP client that know nobody's address; a dev server, or
+whichever ZooKeeper is named.
 The story is a list of steps, and each of them checks that it happened.
 """
 
@@ -20,11 +21,12 @@ import click
 import psutil
 
 from zkfleet.cli import programs
-from zkfleet.cli.options import Seconds, with_errors
+from zkfleet.cli.options import DEV, Seconds, with_errors
+from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import MissingDependency, ZkfleetError
 from zkfleet.registry import Registry, connect
-from zkfleet.testing.zookeeper import ZooKeeperServer, free_port
+from zkfleet.testing.zookeeper import free_port
 
 TREE = """\
 /lb : load-balancer
@@ -207,8 +209,8 @@ What to try next, in another terminal (this fleet runs for {seconds:g} s, or unt
 @contextlib.contextmanager
 def _ensemble(hosts: str | None) -> Iterator[str]:
     """Yield a connection string for the demo: of its own server, or below a node of a given one."""
-    if hosts is None:
-        with ZooKeeperServer(tick=200) as server:
+    if hosts in (None, DEV):
+        with DevServer(tick=0.2) as server:
             yield server.hosts
         return
     with connect(hosts) as registry:
@@ -222,7 +224,7 @@ def _ensemble(hosts: str | None) -> Iterator[str]:
 
 
 @click.command("demo")
-@click.option("-z", "--zookeeper", metavar="HOSTS", help="Run on this ensemble, not on one of its own.")
+@click.option("-z", "--zookeeper", metavar="HOSTS", help="Run on this ensemble, not on a dev server of its own.")
 @click.option("--seconds", type=Seconds(min=0), default=60.0, show_default=True, help="Stay up for so long.")
 @click.option("--once", is_flag=True, help="Tell the story and stop.")
 @with_errors

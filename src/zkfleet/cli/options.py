@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FAILED, CHANGES_WAIT = 1, 10
+DEV = "dev:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,19 @@ class Ensemble:
         """Open a session."""
         from zkfleet.registry import connect
 
-        return connect(self.hosts, timeout=self.timeout, wait=self.keep_trying, **self._credentials())
+        return connect(self._chosen(), timeout=self.timeout, wait=self.keep_trying, **self._credentials())
 
     def check(self) -> None:
         """See that the options are right, without asking anybody."""
         from zkfleet.registry.connecting import client_options
 
-        client_options(self.hosts, **self._credentials())
+        client_options(self._chosen(), **self._credentials())
+
+    def _chosen(self) -> str:
+        from zkfleet.registry.hosts import chosen_by
+
+        hosts, _ = chosen_by(self.hosts)
+        return dev_server() if hosts == DEV else hosts
 
     def _credentials(self) -> dict[str, Any]:
         from zkfleet.registry import TLS
@@ -73,8 +80,17 @@ class Seconds(click.FloatRange):
         return number
 
 
+@functools.cache
+def dev_server() -> str:
+    """Start a dev server that lives as long as the command, and return its connection string."""
+    from zkfleet.devserver import DevServer
+
+    return DevServer().start().hosts
+
+
+_HOSTS_HELP = "host:port,host:port/chroot, or dev: for an empty one of its own; else $ZKFLEET_ZOOKEEPER."
 _ENSEMBLE = (
-    click.option("-z", "--zookeeper", metavar="HOSTS", help="host:port,host:port/chroot; else $ZKFLEET_ZOOKEEPER."),
+    click.option("-z", "--zookeeper", metavar="HOSTS", help=_HOSTS_HELP),
     click.option("--timeout", type=Seconds(min=0.1), default=15.0, show_default=True, help="Seconds to wait."),
     click.option("--keep-trying", is_flag=True, help="Until ZooKeeper answers."),
     click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Digest credentials; may be repeated."),

@@ -21,7 +21,7 @@ _TRIM = click.option(
 _ACL = click.option("--acl", metavar="ACL", help="For all nodes: scheme:id:permissions,...")
 
 
-def _read(file: str) -> tuple[str, str]:
+def read_text(file: str) -> tuple[str, str]:
     """Return a file's text and its name for messages."""
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     name = "<stdin>" if file == "-" else file
@@ -49,7 +49,7 @@ def import_command(
     ensemble: Ensemble, file: str, path: str, trim: bool | None, acl: str | None, dry_run: bool, form: str
 ) -> None:
     """Make the nodes below PATH be as FILE (- for stdin) says."""
-    text, source = _read(file)
+    text, source = read_text(file)
     with ensemble.connect() as registry, progress("importing") as show:
         plan = registry.import_tree(text, path, trim=trim, acl=acl, dry_run=dry_run, source=source, progress=show)
     emit_plan(form, str(plan), plan.to_json())
@@ -98,7 +98,7 @@ def plan_command(
     form: str,
 ) -> None:
     """Show what importing FILE would change."""
-    text, source = _read(file)
+    text, source = read_text(file)
     with ensemble.connect() as registry:
         plan = registry.plan_tree(text, path, trim=trim, acl=acl, source=source)
     emit_plan(form, str(plan), plan.to_json())
@@ -116,7 +116,7 @@ def plan_command(
 @with_errors
 def apply_command(ensemble: Ensemble, file: str, inverse: bool, form: str) -> None:
     """Carry out a plan that `tree plan --save` kept."""
-    plan = Plan.from_json(_read(file)[0])
+    plan = Plan.from_json(read_text(file)[0])
     plan = plan.inverse() if inverse else plan
     with ensemble.connect() as registry, progress("applying") as show:
         registry.apply_plan(plan, progress=show)
@@ -129,7 +129,7 @@ def apply_command(ensemble: Ensemble, file: str, inverse: bool, form: str) -> No
 @with_errors
 def validate_command(files: tuple[str, ...], form: str) -> None:
     """Say what is wrong with FILES, links included; no server is asked."""
-    problems = [problem for file in files for problem in validate(*_read(file))]
+    problems = [problem for file in files for problem in validate(*read_text(file))]
     rows = [
         {"source": p.source, "line": p.line, "column": p.column, "found": p.found, "remedy": p.remedy} for p in problems
     ]
@@ -150,6 +150,6 @@ def graph_command(ensemble: Ensemble, source: str, kind: str) -> None:
             # The text of the top node has no place for its own links.
             root = registry.tree("/").root if source == "/" else parse(registry.export_tree(source))
     else:
-        root = parse(*_read(source))
+        root = parse(*read_text(source))
     graph = make_graph(root)
     click.echo({"dot": graph.dot, "mermaid": graph.mermaid, "svg": graph.svg}[kind](), nl=False)

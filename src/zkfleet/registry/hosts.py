@@ -87,13 +87,7 @@ def choose_hosts(hosts: str | None, environment: Mapping[str, str] = os.environ)
     Raises:
         BadHosts: it is not `host[:port][,host[:port]...][/chroot]`.
     """
-    if hosts is not None and not isinstance(hosts, str):
-        raise BadHosts(f"a connection string is text, not {type(hosts).__name__}: {hosts!r}")
-    chosen, origin = hosts, "the connection string"
-    for variable in VARIABLES:
-        if not chosen:
-            chosen, origin = environment.get(variable), f"${variable}"
-    chosen = chosen or DEFAULT_HOSTS
+    chosen, origin = chosen_by(hosts, environment)
     members, slash, chroot = chosen.partition("/")
     try:
         texts = [_member(member.strip()) for member in members.split(",")]
@@ -103,6 +97,22 @@ def choose_hosts(hosts: str | None, environment: Mapping[str, str] = os.environ)
             f"{origin} {chosen!r}: {exc}",
             hint="write host:port,host:port and, for a chroot, /path once at the end",
         ) from exc
+
+
+def chosen_by(hosts: str | None, environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """Return the connection string to use, not checked, and who chose it.
+
+    Raises:
+        BadHosts: it is no text.
+    """
+    if hosts is not None and not isinstance(hosts, str):
+        raise BadHosts(f"a connection string is text, not {type(hosts).__name__}: {hosts!r}")
+    if hosts:
+        return hosts, "the connection string"
+    for variable in VARIABLES:
+        if chosen := environment.get(variable):
+            return chosen, f"${variable}"
+    return DEFAULT_HOSTS, "the connection string"
 
 
 def _member(text: str) -> str:

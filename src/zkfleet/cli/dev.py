@@ -1,0 +1,56 @@
+"""zkfleet dev: a ZooKeeper for development and tests, as long as the command runs."""
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from zkfleet.cli.options import Seconds, with_errors
+from zkfleet.devserver import DevServer
+from zkfleet.endpoints import is_loopback
+
+
+@click.command("dev")
+@click.option("--port", type=click.IntRange(0, 65535), default=2181, show_default=True, help="0 for any that is free.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--tree", metavar="FILE", help="Import this text at the start (- for stdin).")
+@click.option("--data", type=click.Path(dir_okay=False, path_type=Path), help="Keep everything in this file, too.")
+@click.option("--tick", type=Seconds(min=0.01), default=2.0, show_default=True, help="Seconds; sessions end with one.")
+@click.option(
+    "--session-timeout",
+    "timeouts",
+    nargs=2,
+    type=Seconds(min=0.01),
+    metavar="MIN MAX",
+    help="Seconds that are granted to sessions; else 2 and 20 ticks.",
+)
+@with_errors
+def dev_command(
+    port: int, host: str, tree: str | None, data: Path | None, tick: float, timeouts: tuple[float, float] | None
+) -> None:
+    """Run a ZooKeeper for development and tests: in memory, without Java, not for production.
+
+    Its connection string is written to stdout once it answers.
+    """
+    if not is_loopback(host):
+        click.echo(f"warning: whoever reaches {host} can read and change everything", err=True)
+    with DevServer(port, host=host, data=data, tick=tick, session_timeouts=timeouts) as server:
+        if tree is not None:
+            _import(server.hosts, tree)
+        kept = f"kept in {data}" if data else "in memory, gone when it ends"
+        click.echo(f"A ZooKeeper for development and tests, not for production; its data are {kept}.", err=True)
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda _number, _frame: ended.set())
+        click.echo(server.hosts)
+        ended.wait()
+
+
+def _import(hosts: str, file: str) -> None:
+    from zkfleet.cli.trees import read_text
+    from zkfleet.registry import connect
+
+    text, source = read_text(file)
+    with connect(hosts) as registry:
+        registry.import_tree(text, source=source)

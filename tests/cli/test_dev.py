@@ -1,0 +1,108 @@
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import zkfleet
+from tests.conftest import wait_for
+from zkfleet.cli import main
+from zkfleet.testing.zookeeper import four_letters, free_port
+
+ZKFLEET = [sys.executable, "-c", "from zkfleet.cli import main; main()"]
+TREE = "/svc : http\n  threads = 3\n"
+
+
+@pytest.fixture
+def dev():
+    """Starts `zkfleet dev` with options and returns its process and its connection string."""
+    started = []
+
+    def start(*options):
+        line = [*ZKFLEET, "dev", "--port", "0", *options]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_a_server_says_where_and_what_it_is_and_ends_at_a_signal(dev):
+    process, hosts = dev()
+    with zkfleet.connect(hosts) as registry:
+        assert registry.export_tree() == ""
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "")
+    assert "not for production" in err
+    assert "in memory" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_it_begins_with_a_tree_and_keeps_it_in_a_file(dev, tmp_path):
+    tree, data = tmp_path / "fleet.tree", tmp_path / "data"
+    tree.write_text(TREE)
+    process, hosts = dev("--tree", str(tree), "--data", str(data))
+    with zkfleet.connect(hosts) as registry:
+        assert registry.export_tree() == TREE
+        registry.properties("/svc")["threads"] = 4
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    _, hosts = dev("--data", str(data))
+    with zkfleet.connect(hosts) as registry:
+        assert registry.get_properties("/svc")["threads"] == 4
+
+
+@pytest.mark.slow
+def test_timeouts_are_granted_as_it_was_told(dev):
+    _, hosts = dev("--tick", "0.1", "--session-timeout", "0.5", "3")
+    with zkfleet.connect(hosts, session_timeout=60) as registry:
+        assert registry.statistics().negotiated_timeout == 3
+    with zkfleet.connect(hosts, session_timeout=0.01) as registry:
+        assert registry.statistics().negotiated_timeout == 0.5
+    assert "tickTime=100\n" in four_letters(int(hosts.rpartition(":")[2]), "conf")
+
+
+def test_what_cannot_be_is_an_error_with_a_hint(tmp_path):
+    junk = tmp_path / "notes.txt"
+    junk.write_text("not ours")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for options in (["--port", str(port)], ["--port", "0", "--data", str(junk)]):
+            done = CliRunner().invoke(main, ["dev", *options])
+            assert done.exit_code == 1
+            assert "hint:" in done.stderr
+    assert junk.read_text() == "not ours"
+    assert CliRunner().invoke(main, ["dev", "--port", "70000"]).exit_code == 2
+    done = CliRunner().invoke(main, ["dev", "--port", "0", "--tree", "/no/file"])
+    assert (done.exit_code, done.stderr.splitlines()[0]) == (1, "error: /no/file: No such file or directory")
+
+
+def test_any_command_has_a_server_of_its_own_if_asked(tmp_path):
+    file = tmp_path / "fleet.tree"
+    file.write_text(TREE)
+    done = CliRunner().invoke(main, ["tree", "plan", str(file), "-z", "dev:", "--format", "json"])
+    assert done.exit_code == 0
+    assert [step["path"] for step in json.loads(done.stdout)["steps"]] == ["/svc"]
+    done = CliRunner(env={"ZKFLEET_ZOOKEEPER": "dev:"}).invoke(main, ["tree", "import", str(file)])
+    assert "1 to create" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_server_can_be_run_registered_in_a_server_that_lives_as_long(tmp_path):
+    port = free_port()
+    serve = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    line = [*ZKFLEET, "run", "/none", "-z", "dev:", "--address", f"127.0.0.1:{port}", "--", *serve]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as run:
+        assert any("not registered yet: no such znode: /none" in said for said in run.stderr)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(10) == 128 + signal.SIGTERM
+    wait_for(lambda: not four_letters(port, "ruok", timeout=0.2))
