@@ -12,5 +12,6 @@ the machine, and with the minute.
     registrations    1,000 by one process; the same peers
     links            what 1,000 views cost when the link breaks, and how soon it is back; beside kazoo
     starting         what `import zkfleet` and `zkfleet --help` take; beside `python -c pass`
+    devserver        starting, memory, requests, watches; beside the ZooKeeper that it stands in for
     measure, curator, reader    what they share: rounds and rows, Java's part, the other process
 """

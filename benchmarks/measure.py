@@ -129,11 +129,11 @@ def times(what: str, ours: Sequence[float], peer: str, theirs: Sequence[float], 
     return Row(what, shown(mine), peer, shown(its), f"{part:.2f}", met(part, at_most=at_most))
 
 
-def bounded(what: str, value: float, limit: float, unit: str = "") -> Row:
-    """Compare a figure with a limit that has no peer."""
+def bounded(what: str, value: float, limit: float, unit: str = "", *, peer: str = "", theirs: str = "") -> Row:
+    """Compare a figure with a limit, whatever a peer's may be."""
     text = f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
     mark = f" {unit}" if unit else ""
-    return Row(what, text + mark, target=f"at most {limit:g}{mark}: {_verdict(value <= limit)}")
+    return Row(what, text + mark, peer, theirs, target=f"at most {limit:g}{mark}: {_verdict(value <= limit)}")
 
 
 def shown(seconds: float) -> str:
