@@ -122,7 +122,7 @@ def _data(properties: Mapping[str, Any]) -> bytes:
             return _bare(properties[TEXT])
         if BYTES in properties:
             return _raw(properties[BYTES])
-    return _compact(dict(properties)).encode()
+    return _compact(properties if type(properties) is dict else dict(properties)).encode()
 
 
 def _check(properties: Mapping[str, Any]) -> None:

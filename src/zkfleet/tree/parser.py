@@ -24,6 +24,7 @@ _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NODE = re.compile(rf"/(?P<name>{_QUOTED}|[^\s'\"#](?:\S*[^\s:])?|)\s*(?::\s*(?P<type>\S.*?)?)?\s*(?:(?<=\s)#.*)?\Z")
 _ITEM = re.compile(rf"(?P<name>{_QUOTED}|[^\s='\"#/](?:(?!->|=)\S)*?)\s*(?P<arrow>=>|=|->)\s*(?P<rest>.*?)\s*\Z")
 _TARGET = re.compile(rf"(?P<target>{_QUOTED}|[^\s'\"#]\S*)(?:\s+(?P<name>{_QUOTED}|[^\s'\"#]\S*))?\s*(?:#.*)?\Z")
+_QUOTES = ("'", '"')
 _ITEM_FORMS = "write /name, name = literal, name -> path or name => path property"
 
 
@@ -91,31 +92,28 @@ class _Parser:
                 return
             self._note(number, indent + 1, "tabs are not indentation", "indent with spaces")
             content, indent = without, len(line[: len(line) - len(without)].expandtabs(8))
-        holder = self._holder(indent)
-        self._check_indent(holder, indent, content, number)
+        while indent <= self._open[-1].indent:
+            self._open.pop()
+        holder = self._open[-1]
+        if holder.item_indent is None:
+            holder.item_indent = indent
+        elif indent != holder.item_indent:
+            self._note_indent(holder, holder.item_indent, indent, content, number)
         if content[0] == "/":
             self._node(holder, content, indent)
         else:
             holder.after_property = True
-            self._item(holder, content, indent, number)
+            self._item(holder, content, indent)
 
     # -- structure
 
-    def _holder(self, indent: int) -> _Open:
-        while indent <= self._open[-1].indent:
-            self._open.pop()
-        return self._open[-1]
-
-    def _check_indent(self, holder: _Open, indent: int, content: str, number: int) -> None:
-        if holder.item_indent is None:
-            holder.item_indent = indent
-        elif indent != holder.item_indent:
-            spaces = f"indent it by {holder.item_indent} spaces, like its siblings"
-            if indent > holder.item_indent and holder.after_property:
-                what = "a node" if content[0] == "/" else "a property"
-                self._note(number, indent + 1, f"{what} under a property", f"only nodes hold something: {spaces}")
-            else:
-                self._note(number, indent + 1, f"inconsistent indentation: {indent} spaces", spaces)
+    def _note_indent(self, holder: _Open, wanted: int, indent: int, content: str, number: int) -> None:
+        spaces = f"indent it by {wanted} spaces, like its siblings"
+        if indent > wanted and holder.after_property:
+            what = "a node" if content[0] == "/" else "a property"
+            self._note(number, indent + 1, f"{what} under a property", f"only nodes hold something: {spaces}")
+        else:
+            self._note(number, indent + 1, f"inconsistent indentation: {indent} spaces", spaces)
 
     def _node(self, holder: _Open, content: str, indent: int) -> None:
         holder.after_property = False
@@ -125,28 +123,31 @@ class _Parser:
         match = _NODE.match(content)
         if match is None:
             raise _Wrong(indent + 1, f"no node: {content}", "write /name or /name : type; odd names need quotes")
-        name = _unquoted(match["name"], indent + 2)
+        name, kind = match.groups()
+        if name[:1] in _QUOTES:
+            name = _unquoted(name, indent + 2)
         if fault := paths.name_fault(name):
             raise _Wrong(indent + 2, fault.rstrip(","), "a name is one part of a path: nest nodes by indentation")
         if name in holder.node.children:
             raise _Wrong(indent + 1, f"the node /{name} a second time", "put everything below one of them")
         holder.node.children[name] = node  # type: ignore[index]
-        if match["type"] is not None:
-            self._open[-1].node.properties["type"] = match["type"]  # type: ignore[index]
-        elif content.endswith(":"):
+        if kind is not None:
+            node.properties["type"] = kind  # type: ignore[index]
+        elif content[-1] == ":":
             raise _Wrong(indent + len(content), "a colon without a type", "write /name : type, or leave the colon out")
 
     # -- properties and links
 
-    def _item(self, holder: _Open, content: str, indent: int, number: int) -> None:
+    def _item(self, holder: _Open, content: str, indent: int) -> None:
         match = _ITEM.match(content)
         if match is None:
             raise _Wrong(indent + 1, f"neither a node nor a property: {content}", _ITEM_FORMS)
         if holder.indent < 0:
             raise _Wrong(indent + 1, f"a property above the first node: {content}", "put it below a /node")
         name, arrow, rest = match.groups()
-        name = _unquoted(name, indent + 1)
-        column = indent + match.start("rest") + 1
+        if name[0] in _QUOTES:
+            name = _unquoted(name, indent + 1)
+        column = indent + match.start(3) + 1
         if not rest:
             raise _Wrong(column, f"nothing behind {arrow}", _ITEM_FORMS)
         key, value = _KINDS[arrow](name, rest, column)
@@ -157,14 +158,14 @@ class _Parser:
         if key in properties:
             raise _Wrong(column, f"the property {key!r} a second time", "take one of them out")
         properties[key] = value  # type: ignore[index]
-        if key == name + PROPERTY_LINK:
+        if key is not name and key == name + PROPERTY_LINK:
             holder.links |= {name}
-        if name in holder.links and name in properties:
+        if holder.links and name in holder.links and name in properties:
             raise _Wrong(column, f"a property that shadows the link of the same name: {name!r}", "keep one of the two")
 
 
 def _unquoted(text: str, column: int) -> str:
-    if text[:1] not in ("'", '"'):
+    if text[:1] not in _QUOTES:
         return text
     try:
         name = ast.literal_eval(text)
