@@ -6,11 +6,18 @@ environment no longer says what it said; here it finds one server that is ours.
 """
 
 import os
+import sys
+import types
 
-from kazoo.testing import harness
+# kazoo's harness makes certificates with these, for tests that are not run here;
+# one of them needs a compiler to be installed.
+for name in ("OpenSSL", "jks"):
+    sys.modules.setdefault(name, types.ModuleType(name))
 
-from zkfleet.devserver import DevServer
-from zkfleet.testing import ZooKeeperServer
+from kazoo.testing import harness  # noqa: E402
+
+from zkfleet.devserver import DevServer  # noqa: E402
+from zkfleet.testing import ZooKeeperServer  # noqa: E402
 
 SETTINGS = (
     *harness.CLUSTER_DEFAULTS,
