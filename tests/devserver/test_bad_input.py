@@ -13,7 +13,7 @@ from tests.conformance.wire import Closed, Wire
 from tests.conftest import wait_for
 from tests.devserver.driving import hello, request
 from tests.devserver.served import GREETING, Bystander, Served, cut, is_closed, open_files, raw
-from zkfleet.devserver import DevServer, jute, server
+from zkfleet.devserver import DevServer, connections, jute
 from zkfleet.devserver.codes import Code
 from zkfleet.devserver.requests import Op
 from zkfleet.testing.zookeeper import four_letters
@@ -272,7 +272,7 @@ def test_a_client_that_never_reads_its_events_is_disconnected(served):
 
 
 def test_a_closed_connection_is_not_kept_for_a_client_that_does_not_read(monkeypatch):
-    monkeypatch.setattr(server, "SECONDS_FOR_LAST_WORDS", 0.1)
+    monkeypatch.setattr(connections, "SECONDS_FOR_LAST_WORDS", 0.1)
     with DevServer() as served, contextlib.closing(Wire(served.hosts)) as writer:
         writer.ask(Op.CREATE, wire.create("/large", bytes(1_000_000)))
         deaf = a_deaf_client(served)
@@ -280,5 +280,5 @@ def test_a_closed_connection_is_not_kept_for_a_client_that_does_not_read(monkeyp
         (session,) = set(served.core.sessions.timeouts) - {writer.session}
         writer.ping()
         served.expire_session(session)
-        wait_for(lambda: len(served._transports) == 1, what="the connection is given up")
+        wait_for(lambda: len(served._run.connections.transports) == 1, what="the connection is given up")
         deaf.close()

@@ -15,7 +15,7 @@ from tests.conformance import wire
 from tests.conformance.wire import Closed, Wire
 from tests.conftest import wait_for
 from tests.devserver.driving import check_invariants
-from zkfleet.devserver import DevServer, jute, server
+from zkfleet.devserver import DevServer, jute, running, saving
 from zkfleet.devserver.codes import Code
 from zkfleet.devserver.requests import Op
 from zkfleet.errors import BadAddress, BadInput, WaitTimedOut
@@ -231,7 +231,7 @@ def test_a_paused_server_is_silent_and_loses_nothing(served):
 
 
 def test_what_is_asked_of_a_paused_server_is_not_waited_for_for_ever(served, monkeypatch):
-    monkeypatch.setattr(server, "PATIENCE", 0.05)
+    monkeypatch.setattr(running, "PATIENCE", 0.05)
     served.pause()
     with pytest.raises(WaitTimedOut, match="no answer"):
         served.expire_session(1)
@@ -350,7 +350,7 @@ def test_a_data_file_brings_everything_back(tmp_path):
 
 @pytest.mark.slow
 def test_it_is_saved_while_it_runs_and_not_only_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "SECONDS_BETWEEN_SAVES", 0.05)
+    monkeypatch.setattr(saving, "SECONDS_BETWEEN_SAVES", 0.05)
     file = tmp_path / "data"
     with DevServer(data=file, tick=0.1) as served, client_of(served) as client:
         client.ask(Op.CREATE, wire.create("/kept"))
@@ -452,16 +452,16 @@ from pathlib import Path
 from tests.conformance import wire
 from tests.conformance.wire import Wire
 from tests.conftest import wait_for
-from zkfleet.devserver import DevServer, server
+from zkfleet.devserver import DevServer, saving
 from zkfleet.devserver.requests import Op
 
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-server.SECONDS_BETWEEN_SAVES = 0.05
+saving.SECONDS_BETWEEN_SAVES = 0.05
 file = Path(sys.argv[1])
 served = DevServer(data=file, tick=0.1).start()
 client = Wire(served.hosts)
-saves, real_save = [], served._save
-served._save = lambda: (saves.append(1), real_save())
+saves, real_save = [], served._saver.save
+served._saver.save = lambda: (saves.append(1), real_save())
 client.ask(Op.CREATE, wire.create("/first"))
 wait_for(lambda: "/first" in file.read_text())
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))

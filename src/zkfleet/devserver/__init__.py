@@ -9,9 +9,12 @@ unmodified.  Everything is in memory; production is a real ensemble.
     writing, reading            what each request does and is answered
     words                       what operators are told: ruok, srvr, ...
     dispatch                    the whole server, without a socket
-    server, snapshot            the shell: sockets, a thread, a file
 
-All but the last line is pure: bytes and time in, bytes and orders out.
+All of these are pure: bytes and time in, bytes and orders out.  The shell:
+
+    connections, running        sockets; a thread with a loop and a clock
+    snapshot, saving            a file
+    server                      the `DevServer` that its user has
 """
 
 from zkfleet.devserver.server import DevServer

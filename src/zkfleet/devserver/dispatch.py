@@ -2,9 +2,9 @@
 
 The whole server without a socket: told of connections, bytes and the time, it
 answers with `Send`, `Close` and `Hold` orders for whoever owns the sockets
-(`server`, the only caller).  Connections are numbers.  What is done for one is
-in the order of its bytes; a watch's event goes out before the reply that could
-reveal the change, since both are written in the order in which they were made.
+(`connections`).  Connections are numbers.  What is done for one is in the order
+of its bytes; a watch's event goes out before the reply that could reveal the
+change, since both are written in the order in which they were made.
 
 Source: `NIOServerCnxn`, `ZooKeeperServer` and its processors, ZooKeeper 3.8.
 """
