@@ -240,6 +240,13 @@ def test_what_is_asked_of_a_paused_server_is_not_waited_for_for_ever(served, mon
     served.expire_session(1)
 
 
+def test_what_is_asked_of_a_run_that_has_ended_is_refused_at_once(served):
+    run = served._run
+    served.stop()
+    with pytest.raises(NotRunning, match="has ended"):
+        run.call(served.start)
+
+
 def test_a_paused_server_can_be_stopped(served):
     served.pause()
     served.stop()
