@@ -131,7 +131,7 @@ def _fill(client: KazooClient, path: str, number: int, name: str = "n{:06d}") ->
         batch = client.transaction()
         for count in range(begin, begin + IN_ONE_MULTI):
             batch.create(f"{parent}/{name.format(count)}", DATA)
-        batch.commit()
+        assert not any(isinstance(made, Exception) for made in batch.commit())
 
 
 def _requests(mine: KazooClient, its: KazooClient) -> Iterator[Row]:
