@@ -7,7 +7,7 @@ import zkfleet
 from tests.conftest import wait_for
 from zkfleet import Status
 from zkfleet.registry import life
-from zkfleet.registry.wire import MultiRead, RemoveWatches, Tap, rooted
+from zkfleet.registry.wire import MultiRead, RemoveWatches, rooted
 from zkfleet.testing import expire_session
 
 PROVIDERS = "/svc/providers"
@@ -105,7 +105,7 @@ def test_a_session_that_was_replaced_without_a_word_is_noticed(hosts, proxy, kaz
     with zkfleet.connect(through, session_timeout=4) as registry:
         registry.import_tree("/svc\n  /providers\n")
         registration = registry.register(PROVIDERS, "h:1")
-        former, tap = registry.session.session_id, Tap.on(registry.session.client)
+        former, tap = registry.session.session_id, registry.session.tap
         absent = []
         tap.forget_session(tap.grants)
         proxy.cut()

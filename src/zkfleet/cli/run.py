@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 PROBE_PAUSE = 0.05
 RETRY_AFTER = 1.0
 DEREGISTER_WITHIN = 2.0
+LAST_WORDS = 10.0
 
 
 @click.command("run")
@@ -106,6 +107,8 @@ class Runner:
         self._registry: Registry | None = None
         self._over = threading.Event()
         self._leaving = threading.Thread(target=self._leave, daemon=True)
+        self._in_any_case = threading.Timer(DEREGISTER_WITHIN, self._happened.put, [self._launcher.deregistered])
+        self._in_any_case.daemon = True
         self._lock = threading.Lock()
 
     def run(self, command: Sequence[str]) -> int:
@@ -122,6 +125,7 @@ class Runner:
             self._deregister()
             if self._leaving.is_alive():
                 self._leaving.join(DEREGISTER_WITHIN)
+            self._end_child()
 
     def _act(self) -> int:
         while True:
@@ -131,11 +135,24 @@ class Runner:
                         threading.Thread(target=self._register, daemon=True).start()
                     case launcher.Deregister():
                         self._leaving.start()
+                        self._in_any_case.start()
                     case launcher.Pass(name):
-                        with contextlib.suppress(ProcessLookupError):
-                            self._child.send_signal(getattr(signal, name))
+                        self._pass_on(name)
                     case launcher.Exit(code):
                         return code
+
+    def _pass_on(self, name: str) -> None:
+        try:
+            self._child.send_signal(getattr(signal, name))
+        except OSError as exc:
+            click.echo(f"warning: {name} could not be passed on: {exc}", err=True)
+
+    def _end_child(self) -> None:
+        """See that no server is left alone, if something went wrong here."""
+        if self._child.poll() is None:
+            self._pass_on("SIGTERM")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(LAST_WORDS)
 
     def _signalled(self, number: int, _frame: object) -> None:
         self._happened.put(partial(self._launcher.signalled, signal.Signals(number).name))
@@ -164,22 +181,30 @@ class Runner:
         said = ""
         while not self._over.is_set():
             try:
-                registry = self._ensemble.connect()
-                with self._lock:
-                    if not self._over.is_set():
-                        self._registry = registry
-                        threading.Thread(target=_warn, args=[self._publish(registry)], daemon=True).start()
-                        return
-                registry.close()
+                self._connect()
+                return
             except ZkfleetError as exc:
                 if str(exc) != said:
                     said = str(exc)
                     click.echo(f"warning: not registered yet: {said}", err=True)
                 self._over.wait(RETRY_AFTER)
 
+    def _connect(self) -> None:
+        with contextlib.ExitStack() as undo:
+            registry = undo.enter_context(self._ensemble.connect())
+            with self._lock:
+                if self._over.is_set():
+                    return
+                registration = self._publish(registry)
+                self._registry = registry
+                undo.pop_all()
+        _warn(registration)
+
     def _leave(self) -> None:
-        self._deregister()
-        self._happened.put(self._launcher.deregistered)
+        try:
+            self._deregister()
+        finally:
+            self._happened.put(self._launcher.deregistered)
 
     def _deregister(self) -> None:
         """Take the address out; ZooKeeper gets a moment, and then its session's end must do."""

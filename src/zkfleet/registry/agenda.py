@@ -88,14 +88,15 @@ class Agenda:
             self._names |= work.names
         return read
 
-    def shows(self, *, whole: bool) -> bool:
+    def shows(self, *, whole: bool, first: bool = False) -> bool:
         """Tell whether what the reading that ended brought may be shown.
 
         Args:
             whole: whether it was read at one moment by itself.  Readings that
                 never are, of whole trees, are shown in the end all the same.
+            first: there is nothing yet to show instead.
         """
-        if whole or not (self._everything or self._names):
+        if whole or first or not (self._everything or self._names):
             self._held = 0
             return True
         self._held += 1

@@ -254,8 +254,7 @@ class AsyncRegistration:
         if not await _until(lambda: ours.status in ended, seconds, asyncio.Event()):
             what = " ".join(ours.addresses)
             raise WaitTimedOut(f"{what} was not registered within {seconds:g} s: {ours.problem or ours.status.value}")
-        if ours.status is Status.FAILED and (problem := ours.problem):
-            raise problem
+        ours.wait_until_registered(0)  # which raises what there is to raise
         return self
 
     async def close(self) -> None:

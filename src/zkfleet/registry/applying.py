@@ -104,26 +104,22 @@ def _checked_parent(step: Change) -> str | None:
 
 def moved(steps: Sequence[Step]) -> Reading[list[str]]:
     """Find the znodes of a plan that are no longer as it saw them."""
-    seen = [step for step in steps if not isinstance(step, (Hold, Create))]
+    seen = [step for step in steps if isinstance(step, (Update, SetAcl, Delete))]
     if not seen:
         return []
     answer = yield Batch(tuple(GetData(step.path) for step in seen))
     return [step.path for step, reply in zip(seen, answer.replies, strict=True) if not _as_seen(step, reply)]
 
 
-def _as_seen(step: Step, reply: Reply) -> bool:
+def _as_seen(step: Update | SetAcl | Delete, reply: Reply) -> bool:
     if reply is Unreadable.REFUSED:
         return True  # the server will judge the versions
     if not isinstance(reply, Znode):
         return False
     stat = reply.stat
-    if not isinstance(step, Hold | Create) and step.path != "/":
-        czxid = step.czxid
-        if czxid not in (ANY_CZXID, stat.czxid):
-            return False
-    if isinstance(step, SetAcl):
-        return stat.aversion == step.aversion
-    return isinstance(step, (Update, Delete)) and stat.version == step.version
+    if step.path != "/" and step.czxid not in (ANY_CZXID, stat.czxid):
+        return False
+    return stat.aversion == step.aversion if isinstance(step, SetAcl) else stat.version == step.version
 
 
 def apply(session: Session, plan: Plan, progress: Progress | None = None) -> None:

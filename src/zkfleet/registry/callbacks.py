@@ -87,7 +87,7 @@ class Callbacks:
         self._queue: deque[Job] = deque()
         self._condition = threading.Condition()
         self._workers: dict[threading.Thread, float | None] = {}
-        self._stopped = False
+        self._stopped = self._told = False
 
     def submit(self, job: Job) -> None:
         """Queue a job, from any thread."""
@@ -112,7 +112,9 @@ class Callbacks:
             late = time.monotonic() - PATIENCE
             blocked = all(since is not None and since < late for since in self._workers.values())
             if self._queue and blocked and len(self._workers) < MOST and not self._stopped:
-                logger.warning("callback_blocks threads=%d waiting=%d", len(self._workers), len(self._queue))
+                if not self._told:
+                    logger.warning("callback_blocks threads=%d waiting=%d", len(self._workers), len(self._queue))
+                self._told = True
                 self._add_worker()
 
     @property
@@ -142,17 +144,23 @@ class Callbacks:
         while job := self._next(me):
             try:
                 job()
-            except Exception:  # a user's callback may raise anything, and the rest go on
+            except BaseException:  # a user's callback may raise anything, SystemExit too, and the rest go on
                 logger.exception("callback_failed")
             del job
 
     def _next(self, me: threading.Thread) -> Job | None:
+        """Wait for a job; None if there is none for this thread any more."""
         with self._condition:
             self._workers[me] = None
-            while not (self._queue or self._stopped or len(self._workers) > 1):
+            while not (self._queue or self._stopped or self._spare()):
+                self._told = False
                 self._condition.wait()
             if self._queue and not self._stopped:
                 self._workers[me] = time.monotonic()
                 return self._queue.popleft()
             del self._workers[me]
             return None
+
+    def _spare(self) -> bool:
+        """Tell whether more than one thread has nothing to do."""
+        return sum(since is None for since in self._workers.values()) > 1

@@ -145,6 +145,7 @@ class Claim:
         self._fresh = True
         self._closing = False
         self._had = False
+        self._written = data
 
     # -- what happens
 
@@ -211,10 +212,18 @@ class Claim:
         self._settle(Status.REGISTERED)
         return None
 
-    def refused(self, problem: ZkfleetError) -> None:
-        """The server refused an order or a look for good."""
-        self._under_way = None
+    def refused(self, problem: ZkfleetError) -> bool:
+        """The server refused an order or a look; tell whether what stands is as good as before.
+
+        Properties that may not be written leave the znode ours, as it was.
+        """
+        order, self._under_way = self._under_way, None
+        if isinstance(order, Write) and not self._closing:
+            self.data = self._written
+            self._settle(Status.REGISTERED)
+            return True
         self._settle(Status.CLOSED if self._closing else Status.FAILED, problem)
+        return False
 
     @property
     def settled(self) -> bool:
@@ -254,6 +263,7 @@ class Claim:
             return self._begin(Create(sight.parent, self.data))
         if sight.owner == self._session and not sight.taken:
             if sight.data != self.data:
+                self._written = sight.data
                 return self._begin(Write(sight.parent, self.data, sight.version))
             self._settle(Status.REGISTERED)
             return None

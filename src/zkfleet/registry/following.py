@@ -91,6 +91,10 @@ class Following(Generic[T]):
         self._agenda.note()
         self._go_on()
 
+    def on_closing(self) -> None:
+        """The session ends: stop following."""
+        self.close()
+
     # What was read last tells which event is about what; while everything is
     # read, perhaps at another place, no event can be told from another.
 
@@ -128,7 +132,7 @@ class Following(Generic[T]):
         self.error, self._newest = None, snapshot
         if work.everything:
             self.hub.keep_only(self, snapshot.consulted | ({snapshot.real_path} if snapshot.real_path else set()))
-        if self._agenda.shows(whole=snapshot.whole):
+        if self._agenda.shows(whole=snapshot.whole, first=self.snapshot is None):
             self._replace(snapshot)
         self._go_on()
 
@@ -208,7 +212,9 @@ class Following(Generic[T]):
                 unless callbacks of this view run on another thread just now.
         """
         self._subscribers.append(subscriber)
-        if here and self._turns.mine():
+        if self.closed:
+            subscriber.end()
+        elif here and self._turns.mine():
             subscriber.call(self.snapshot)
         elif here and self._turns.take():
             try:
@@ -235,7 +241,7 @@ class Following(Generic[T]):
         with self._told():
             self.closed = True
         for subscriber in list(self._subscribers):
-            subscriber.ended()
+            subscriber.end()
         self._subscribers.clear()
         self.hub.post(self.hub.leave, self)
 
@@ -257,7 +263,7 @@ class Subscriber(Generic[T]):
     def __init__(
         self, function: Callable[[Any], object], view: Any, ended: Callable[[], object] = lambda: None
     ) -> None:
-        self._function, self._view, self.ended = function, view, ended
+        self._function, self._view, self._ended = function, view, ended
         self._seen: Snapshot[T] | None = None
         self.called = threading.Event()
 
@@ -272,3 +278,8 @@ class Subscriber(Generic[T]):
             logger.exception("callback_failed path=%s callback=%r", self._view.path, self._function)
         finally:
             self.called.set()
+
+    def end(self) -> None:
+        """There is nothing more to come: the view was closed."""
+        self.called.set()
+        self._ended()

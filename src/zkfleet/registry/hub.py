@@ -13,6 +13,7 @@ so it is idle or about to be.
 A member of the hub (a view or a claim) is only touched on that thread.
 """
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -72,6 +73,9 @@ class Member(Protocol):
     def on_audit(self) -> None:
         """It is time to look at everything again, told or not."""
 
+    def on_closing(self) -> None:
+        """The session ends now."""
+
 
 class Hub:
     """The thread that a registry lives on.
@@ -88,16 +92,16 @@ class Hub:
         self.connected = False
         self.session_id = 0
         self.former_sessions: set[int] = set()
-        self.epoch = 0
+        self.epoch = self._given_up_in = 0
+        self._closing = False
         self.since = time.time()
         self.members: dict[Member, None] = {}
-        self.holders: dict[str, Member] = {}  # who of us registered a znode, by its path
         self._interests: dict[str, dict[Member, Mode]] = defaultdict(dict)
         self._watched: dict[Member, set[str]] = defaultdict(set)
-        self._placed: dict[str, Mode | None] = {}
         self._waiting: deque[tuple[Member, Callable[[], None]]] = deque()
         self._under_way = 0
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._over = False
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = itertools.count()
         self._thread = threading.Thread(target=self._run, name="zkfleet-registry", daemon=True)
@@ -116,8 +120,13 @@ class Hub:
             self._thread.join(timeout)
 
     def post(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Run a function on the hub's thread, after all that was posted before."""
+        """Run a function on the hub's thread, after all that was posted before.
+
+        When the thread has ended there is nothing left to keep apart: it runs here.
+        """
         self._inbox.put((function, arguments))
+        if self._over:
+            self._finish()
 
     def later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function on the hub's thread after a time.  Hub thread only."""
@@ -125,12 +134,24 @@ class Hub:
 
     def _run(self) -> None:
         while message := self._next():
-            function, arguments = message
-            try:
-                function(*arguments)
-            except Exception:  # the thread must outlive any one member's fault
-                logger.exception("registry_fault in=%s", getattr(function, "__qualname__", function))
-            del message, function, arguments
+            self._do(*message)
+            del message
+        self._over = True
+        self._finish()
+
+    def _finish(self) -> None:
+        """Do what was posted too late, on whichever thread finds it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if message := self._inbox.get_nowait():
+                    self._do(*message)
+
+    @staticmethod
+    def _do(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        try:
+            function(*arguments)
+        except Exception:  # the thread must outlive any one member's fault
+            logger.exception("registry_fault in=%s", getattr(function, "__qualname__", function))
 
     def _next(self) -> Message | None:
         """Wait for what is to be done next; what is due goes first, however much is posted."""
@@ -164,7 +185,6 @@ class Hub:
                 self.former_sessions.add(self.session_id)
                 logger.warning("session_replaced old=0x%x new=0x%x", self.session_id, session_id)
             self.session_id = session_id
-        self._placed.clear()
         self._waiting.clear()
         self._under_way = 0
         for member in list(self.members):
@@ -178,15 +198,21 @@ class Hub:
             return
         self.connected, self.since = False, time.time()
         logger.warning("link_lost hosts=%s", self.session.hosts)
-        self.later(self.session.negotiated_timeout * ASSUMED_EXPIRED, self._assume_expired, self.epoch)
+        self._assume_expired_later()
         for member in list(self.members):
             member.on_suspended()
 
     def _assume_expired(self, epoch: int) -> None:
         # The session of a client that we were given is its owner's to give up.
         if not self.connected and epoch == self.epoch and self.session.owned:
-            logger.warning("session_assumed_expired id=0x%x", self.session_id)
+            if self._given_up_in != epoch:
+                self._given_up_in = epoch
+                logger.warning("session_assumed_expired id=0x%x", self.session_id)
             self.session.forget()
+            self._assume_expired_later()
+
+    def _assume_expired_later(self) -> None:
+        self.later(self.session.negotiated_timeout * ASSUMED_EXPIRED, self._assume_expired, self.epoch)
 
     def _happened(self, event: Event, path: str) -> None:
         for member, mode in list(self._interests.get(path, {}).items()):
@@ -205,7 +231,7 @@ class Hub:
     def _children_changed(self, path: str) -> None:
         # A connection has one watch a path.  If it is a recursive one, because
         # some member wants that, the server tells of no lists of children.
-        if self._placed.get(path) is Mode.RECURSIVE:
+        if self.session.tap.watches.is_recursive(path):
             for member, mode in list(self._interests.get(path, {}).items()):
                 if mode is Mode.PERSISTENT:
                     member.on_event(Event.CHILDREN, path)
@@ -213,10 +239,19 @@ class Hub:
     # -- members
 
     def join(self, member: Member) -> None:
-        """Take a member in."""
+        """Take a member in; if we are closing, tell it that it is over."""
+        if self._closing:
+            member.on_closing()
+            return
         self.members[member] = None
         if self.connected:
             member.on_connected()
+
+    def close_members(self) -> None:
+        """Tell all members that it is over, and whoever still wants to join."""
+        self._closing = True
+        for member in list(self.members):
+            member.on_closing()
 
     def leave(self, member: Member) -> None:
         """Let a member go, and stop watching for it."""
@@ -236,10 +271,8 @@ class Hub:
             return
         del self._interests[path]
         # The watch of a client that we were given may be its owner's, too.
-        if self.session.owned and path in self._placed:
-            del self._placed[path]
-            if self.connected:
-                self.session.send(RemoveWatches(rooted(self.session.client.chroot, path)), _ignore)
+        if self.session.owned and self.session.tap.watches.drop(path) and self.connected:
+            self.session.send(RemoveWatches(rooted(self.session.client.chroot, path)), _ignore)
 
     def watch(self, member: Member, watch: Watch) -> None:
         """See to it that the server watches a path for a member, before all that is sent from now on."""
@@ -247,15 +280,13 @@ class Hub:
         self._interests[watch.path][member] = max(known, watch.mode)
         self._watched[member].add(watch.path)
         mode = max(self._interests[watch.path].values())
-        placed = self._placed.get(watch.path)
-        if placed is None or placed < mode:
-            self._placed[watch.path] = mode
+        if self.session.tap.watches.place(watch.path, mode):
             self.session.send(AddWatch(rooted(self.session.client.chroot, watch.path), mode), _log_refusal)
 
     @property
     def watches(self) -> int:
         """How many watches we have on the server."""
-        return len(self._placed)
+        return len(self.session.tap.watches)
 
     # -- readings
 
@@ -348,8 +379,7 @@ class Hub:
     def _audit(self) -> None:
         self.later(self._audit_pause(), self._audit)
         if self.connected:
-            # They may be lost, and are set again; that they may be there is remembered, to take them back.
-            self._placed = dict.fromkeys(self._placed)
+            self.session.tap.watches.doubt()
             for member in list(self.members):
                 self._spread(member.on_audit)
 

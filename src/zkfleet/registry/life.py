@@ -6,7 +6,6 @@ asked is in `registry`.
 """
 
 import atexit
-import contextlib
 import os
 import threading
 import weakref
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
 
 from zkfleet.errors import Closed, ForkedSession, ZkfleetError
 from zkfleet.registry.callbacks import Callbacks
@@ -39,8 +37,10 @@ _open: "weakref.WeakSet[Life]" = weakref.WeakSet()
 @atexit.register
 def _close_all() -> None:
     for life in [life for life in _open if life.is_of_this_process]:
-        with contextlib.suppress(ZkfleetError):
+        try:
             life.close(min(life.timeout, SECONDS_AT_EXIT))
+        except Exception:  # the others must be closed all the same, and nobody is there to hear of it
+            logger.exception("registry_not_closed hosts=%s", life.session.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,20 @@ class Life:
 
     def open(self, *, wait: bool) -> None:
         """Connect; called once by `connect`."""
+        try:
+            self._begin(wait=wait)
+        except BaseException:
+            self._closed = True
+            raise
+        _open.add(self)
+
+    def _begin(self, *, wait: bool) -> None:
         self.hub.start()
         try:
             self.session.open(wait=wait)
         except BaseException:
-            self.close()
+            self._tear_down(Deadline(SHORTEST_GOODBYE))
             raise
-        _open.add(self)
 
     # -- the session
 
@@ -144,12 +151,8 @@ class Life:
             raise left
 
     def _tear_down(self, deadline: Deadline) -> None:
-        for member in [member for member in list(self.hub.members) if isinstance(member, Following)]:
-            member.close()
-        try:
-            self.session.close(max(deadline.left(), SHORTEST_GOODBYE))
-        except KazooException as exc:
-            logger.warning("session_left_to_expire reason=%r", exc)
+        self.hub.post(self.hub.close_members)
+        self.session.close(max(deadline.left(), SHORTEST_GOODBYE))
         self.hub.stop(max(deadline.left(), SHORTEST_GOODBYE))
         self._callbacks.stop(max(deadline.left(), SHORTEST_GOODBYE))
 
@@ -177,11 +180,19 @@ class Life:
                 self._start_anew()
 
     def _start_anew(self) -> None:
+        if self._closed:
+            raise Closed("this registry was closed", hint="open another with zkfleet.connect()")
         followed = [member for member in self.hub.members if isinstance(member, Following)]
-        self.session.abandon()
-        self._registrations = {}
+        former = (self._pid, self.hub, self.session, self._callbacks)
         self._set_up()
-        self.open(wait=False)
+        try:
+            self._begin(wait=False)
+        except BaseException:
+            # Still a child without a session: the next use tries again.
+            self._pid, self.hub, self.session, self._callbacks = former
+            raise
+        self._registrations = {}
+        _open.add(self)
         for following in followed:
             following.move_to(self.hub)
 

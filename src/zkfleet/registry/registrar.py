@@ -9,19 +9,14 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kazoo import exceptions as kazoo_errors
 from kazoo.protocol import serialization as requests
 from kazoo.security import ACL
 
 from zkfleet import paths
-from zkfleet.errors import (
-    AccessDenied,
-    BadPath,
-    TooLarge,
-    ZkfleetError,
-)
+from zkfleet.errors import AccessDenied, BadPath, TooLarge, ZkfleetError
 from zkfleet.registry import claim as orders
 from zkfleet.registry import identity, readings
 from zkfleet.registry.claim import Claim, Outcome, Policy, Sight, Status
@@ -30,9 +25,6 @@ from zkfleet.registry.reads import Event, Unreadable, Watch, Znode
 from zkfleet.registry.session import mapped
 from zkfleet.registry.wire import SAFE_PACKET, rooted
 from zkfleet.tree import decode, encode
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +58,8 @@ class Registrant:
         self._acl = acl
         self._said: object = None
         self._wanted = self.stands = 0
+        self.refusal: ZkfleetError | None = None
+        self._held: str | None = None
         self._retrying = False
 
     # -- what the hub tells
@@ -93,12 +87,16 @@ class Registrant:
     def wants(self, data: bytes, generation: int) -> None:
         """Change our znode's data; `stands` is the generation of what is known to be there."""
         if generation > self._wanted:
-            self._wanted = generation
+            self._wanted, self.refusal = generation, None
             self._carry_out(self.claim.wants(data))
 
     def close(self) -> None:
         """Remove our znode."""
         self._carry_out(self.claim.close())
+
+    def on_closing(self) -> None:
+        """The session ends, and takes our znode with it."""
+        self.give_up()
 
     def give_up(self) -> None:
         """Leave our znode to the end of the session."""
@@ -157,7 +155,7 @@ class Registrant:
             return Sight(parent)
         owner = reply.stat.ephemeral_owner
         ours = owner in self.hub.former_sessions or identity.is_dead(decode(reply.data))
-        taken = self.hub.holders.get(paths.join(parent, self.name), self) is not self
+        taken = self.hub.session.tap.holders.get(paths.join(parent, self.name), self) is not self
         return Sight(parent, owner, reply.data, reply.stat.version, ours, taken)
 
     def _ended(self, epoch: int, value: Any, error: Exception | None, _zxid: int) -> None:
@@ -172,8 +170,9 @@ class Registrant:
         elif isinstance(error, COLLISIONS):
             order = self.claim.ended(Outcome.COLLISION)
         else:
-            order = None
-            self.claim.refused(self._refusal(error))
+            order, refusal = None, self._refusal(error)
+            if self.claim.refused(refusal):
+                self.refusal = refusal
         self._carry_out(order)
 
     def _refusal(self, error: Exception | None) -> ZkfleetError:
@@ -197,7 +196,7 @@ class Registrant:
         """Tell the log, and then waiting threads, how we stand, once for every change."""
         claim = self.claim
         self._note_holding()
-        if claim.status is Status.FAILED and not self._retrying:
+        if claim.status is Status.FAILED and isinstance(claim.problem, AccessDenied) and not self._retrying:
             # A permission may be given: of that no watch tells.
             self._retrying = True
             self.hub.later(RETRY_AFTER, self._retry)
@@ -217,13 +216,16 @@ class Registrant:
             self.changed.notify_all()
 
     def _note_holding(self) -> None:
-        """Tell the other registrations of this process which znode is ours."""
-        claim, holders = self.claim, self.hub.holders
+        """Tell the other registrations in this session which znode is ours."""
+        claim, holders, held = self.claim, self.hub.session.tap.holders, self._held
         at = paths.join(claim.where, self.name)
+        gone = claim.status in (Status.BLOCKED, Status.CLOSED) or (claim.status is Status.REGISTERED and at != held)
+        if held is not None and gone:
+            if holders.get(held) is self:
+                del holders[held]
+            self._held = None
         if claim.status is Status.REGISTERED:
-            holders[at] = self
-        elif claim.status in (Status.BLOCKED, Status.FAILED, Status.CLOSED) and holders.get(at) is self:
-            del holders[at]
+            self._held, holders[at] = at, self
 
     def _retry(self) -> None:
         self._retrying = False

@@ -131,7 +131,7 @@ class Registration:
         with self._lock:
             if self._closing:
                 raise Closed(f"the registration at {self.path} is closed")
-            merged = {**self._properties, **(data or {}), **properties}
+            before, merged = self._properties, {**self._properties, **(data or {}), **properties}
             written = encoded(self.path, merged)
             self._properties = merged
             self._generation += 1
@@ -142,8 +142,12 @@ class Registration:
         for registrant in self._registrants:
             if not self._wait(registrant, partial(_written, registrant, generation), seconds):
                 raise WaitTimedOut(f"{registrant.name}: no answer to the new properties within {seconds:g} s")
-            if registrant.claim.status is Status.FAILED and registrant.claim.problem:
-                raise registrant.claim.problem
+            problem = registrant.refusal or (registrant.claim.status is Status.FAILED and registrant.claim.problem)
+            if problem:
+                with self._lock:
+                    if self._properties is merged:
+                        self._properties = before
+                raise problem
 
     def drain(self) -> None:
         """Say that no new work is wanted: views leave us out of `endpoints`."""
@@ -169,6 +173,8 @@ class Registration:
                 )
         if self.status is Status.FAILED and (problem := self.problem):
             raise problem
+        if self.status is Status.CLOSED:
+            raise Closed(f"the registration at {self.path} is closed")
         return self
 
     def wait_until_decided(self, timeout: float) -> None:

@@ -27,6 +27,7 @@ from kazoo.protocol.states import KazooState
 from zkfleet import errors, paths
 from zkfleet.registry import wire
 from zkfleet.registry.reads import Answer, Batch, Event, Reading, Reply
+from zkfleet.registry.tap import Tap
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,7 @@ class Session:
         self._lock, self._state = threading.Lock(), KazooState.LOST
         # Set from the moment at which requests are behind the sync of a new session.
         self._ready = threading.Event()
-        self._tap = wire.Tap.on(client)
-        self._tap.add(self)
+        self.tap = Tap.join(client, self)
         client.add_listener(self._on_state)
 
     @property
@@ -120,8 +120,8 @@ class Session:
                 )
             logger.warning("zookeeper_unreachable hosts=%s waited_seconds=%.0f", self.hosts, self.timeout)
             deadline = time.monotonic() + WARN_EVERY
-        if self.client.state == KazooState.CONNECTED:
-            self._on_state(KazooState.CONNECTED)
+        if not self.owned:
+            self._on_state(None)  # it may have been connected before we listened
         self._check_server()
 
     def _check_server(self) -> None:
@@ -143,28 +143,21 @@ class Session:
         self.send(Exists(wire.rooted(self.client.chroot, "/"), None), then)
 
     def forget(self) -> None:
-        """Give the session up, if it is ours: the next connection gets a new one."""
-        if self.owned:
-            self._tap.forget_session(self._grants_before)
+        """Give the session up: the next connection gets a new one."""
+        self.tap.forget_session(self._grants_before)
 
     def close(self, timeout: float) -> None:
         """End the session if it is ours, and stop listening in any case.
 
-        A server that says nothing is waited for at most `timeout` seconds.
+        A server that says nothing is waited for at most `timeout` seconds; then
+        the session is left to its own end.
         """
         self._closed = True
         self._ready.set()  # whoever waits for the link looks again
         self.client.remove_listener(self._on_state)
-        self._tap.remove(self)
-        if self.owned:
-            impatience = threading.Timer(timeout, wire.hang_up, [self.client])
-            impatience.daemon = True
-            impatience.start()
-            try:
-                self.client.stop()
-                self.client.close()
-            finally:
-                impatience.cancel()
+        if self.owned and not self.tap.end_session(timeout):
+            logger.warning("session_left_to_expire id=0x%x hosts=%s", self.session_id, self.hosts)
+        self.tap.leave(self)
 
     def abandon(self) -> None:
         """Let go without a word to anybody: we are a fork, and this is our parent's."""
@@ -178,14 +171,15 @@ class Session:
         """Take note of what the server granted."""
         self.negotiated_timeout = timeout
 
-    def _on_state(self, state: str) -> None:
-        # A client that we were given may connect just when we look whether it is connected.
+    def _on_state(self, state: str | None) -> None:
         with self._lock:
+            state = state or self.client.state
             if state != self._state:
                 self._state = state
                 self._take_state(state)
 
     def _take_state(self, state: str) -> None:
+        self._refused = self.client._state == "AUTH_FAILED"
         if state == KazooState.CONNECTED:
             # A new session may be served by a member that lags behind what the
             # old one saw.  This travels first, and all later reads wait for it.
@@ -194,11 +188,13 @@ class Session:
                 self.send(Sync(wire.rooted(self.client.chroot, "/")), partial(self._on_greeted, greeting))
             self._ready.set()
             self._listener.on_link(True, self.session_id)
-        else:
+            return
+        if not self._refused:
             self._ready.clear()
-            self._grants_before = self._tap.grants
-            self._refused = self.client._state == "AUTH_FAILED"
-            self._listener.on_link(False, self.session_id)
+        else:
+            self._ready.set()  # waiting does not help
+        self._grants_before = self.tap.grants
+        self._listener.on_link(False, self.session_id)
 
     def _on_greeted(self, session: int, _value: Any, error: Exception | None, _zxid: int) -> None:
         if error is None:
@@ -207,11 +203,8 @@ class Session:
     # -- requests
 
     def send(self, request: Any, then: Callable[[Any, Exception | None, int], None]) -> None:
-        """Queue a request without waiting; `then(value, error, zxid)` gets the outcome.
-
-        `then` runs on kazoo's connection thread, or here if the client is closed.
-        """
-        wire.send(self.client, request, then)
+        """Queue a request without waiting; see `Tap.send`."""
+        self.tap.send(request, then)
 
     def ask(self, batch: Batch, then: Callable[[Answer | None, Exception | None], None]) -> None:
         """Queue a batch of reads without waiting; `then(answer, error)` gets the outcome.
@@ -337,13 +330,13 @@ class Session:
 
     def _wait_for_link(self, deadline: "Deadline") -> None:
         self.check_usable()
-        self._check_refused()
         if not self._ready.wait(deadline.left()):
             raise errors.NotConnected(
                 f"no link to {self.hosts} for {deadline.seconds:g} s",
                 hint="the request was not sent; try again when ZooKeeper answers",
             )
         self.check_usable()
+        self._check_refused()
 
     def _check_refused(self) -> None:
         if self._refused:

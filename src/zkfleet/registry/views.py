@@ -71,6 +71,7 @@ class View(Generic[T]):
     @property
     def stale_since(self) -> float | None:
         """When we lost sight of the ensemble (seconds since 1970), None while in sight."""
+        self._registry.check_fork()
         return self._following.stale_since
 
     @property
@@ -89,6 +90,7 @@ class View(Generic[T]):
         subscriber = self.subscribe(callback, here=inside)
         if not inside:
             subscriber.called.wait(self._registry.timeout)
+        self._check_open()
         return self
 
     def subscribe(
@@ -328,5 +330,8 @@ def ready(following: Following[T], timeout: float) -> None:
         raise NodeNotFound(problem.path, problem.missing)
     if problem is not None:
         raise problem
+    if following.closed:
+        raise Closed("this registry is closed", hint="open another with zkfleet.connect()")
     if not there or following.snapshot is None:
-        raise WaitTimedOut(f"{following.path} could not be read within {timeout:g} s: no link to ZooKeeper")
+        why = "" if following.hub.connected else ": no link to ZooKeeper"
+        raise WaitTimedOut(f"{following.path} could not be read within {timeout:g} s{why}")

@@ -1,31 +1,19 @@
 """How do requests that kazoo does not know travel over its connection?
 
-The one module that touches kazoo's insides.  It gives kazoo three requests of
-ZooKeeper 3.6 (`MultiRead`, `AddWatch`, `RemoveWatches`) in the form of its own
-ones, a reply object that hands results on from kazoo's connection thread, and
-a tap on that thread: watch events, session grants, and a way to queue requests
-that never waits.  Replies and events pass through that single thread in the
-order of the stream, so whoever takes both from here keeps ZooKeeper's promise
-that an event comes before the reply which reveals the change.  Nothing here
-blocks or decides.
+Three requests of ZooKeeper 3.6 (`MultiRead`, `AddWatch`, `RemoveWatches`) in
+the form of kazoo's own, a reply object that hands results on, and questions to
+single members outside any session.  Nothing here decides.  With `tap`, which
+sends these, it is what knows kazoo's insides.
 """
 
-import contextlib
-import socket
 import struct
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from kazoo.client import KazooClient
-from kazoo.protocol.connection import ConnectionHandler
-from kazoo.protocol.serialization import Connect
-from kazoo.protocol.serialization import Watch as WatchNotice
-from kazoo.protocol.states import KeeperState
 
-from zkfleet.errors import UnsupportedServer
-from zkfleet.registry.reads import Event, GetData, Mode, Read, Reply, Stat, Unreadable, Znode
+from zkfleet.registry.reads import GetData, Mode, Read, Reply, Stat, Unreadable, Znode
 
 _INT = struct.Struct(">i")
 _HEADER = struct.Struct(">i?i")
@@ -158,161 +146,6 @@ def rooted(chroot: str, path: str) -> str:
     if not chroot:
         return path
     return chroot if path == "/" else chroot + path
-
-
-class Listener(Protocol):
-    """Who is told what a tap sees, on kazoo's connection thread; must only enqueue."""
-
-    def on_event(self, event: Event, path: str) -> None:
-        """A watch fired, at a path below the chroot."""
-
-    def on_grant(self, timeout: float) -> None:
-        """The server granted or resumed a session, with this timeout in seconds."""
-
-
-class Tap:
-    """Sees what arrives on a client's connection, before kazoo acts on it, and what leaves.
-
-    One for each client, however many registries use it; `Tap.on` finds it.
-
-    kazoo wakes its thread by a byte in a pipe for every request, and waits for
-    room in it, which its own thread makes: a burst of requests while that
-    thread is away, or sends itself, stops both for ever.  Here a few bytes are
-    in the pipe at most, and each that is taken out is followed by the next.
-    """
-
-    MOST_BYTES = 64
-
-    def __init__(self, client: KazooClient) -> None:
-        connection: ConnectionHandler = client._connection
-        missing = [name for name in ("_read_watch_event", "_invoke", "_send_request") if not hasattr(connection, name)]
-        if missing:
-            raise UnsupportedServer(
-                f"this kazoo has no {' and no '.join(missing)} in its connection",
-                hint="zkfleet is tested with kazoo 2.11: install that version",
-            )
-        self.grants = 0
-        self._client, self._connection = client, connection
-        self._listeners: tuple[Listener, ...] = ()
-        self._forget_after: int | None = None
-        self._lock = threading.Lock()
-        self._bytes = self._owed = 0
-        self._read_watch_event, self._invoke = connection._read_watch_event, connection._invoke
-        self._send_request = connection._send_request
-        connection._read_watch_event, connection._invoke = self._see_event, self._see_invoke
-        connection._send_request = self._see_send
-
-    @classmethod
-    def on(cls, client: KazooClient) -> "Tap":
-        """Return the tap of a client, made if there is none yet."""
-        tap: Tap | None = getattr(client._connection, "_zkfleet_tap", None)
-        if tap is None:
-            tap = client._connection._zkfleet_tap = cls(client)
-        return tap
-
-    def add(self, listener: Listener) -> None:
-        """Tell somebody of what is seen from now on."""
-        self._listeners += (listener,)
-
-    def remove(self, listener: Listener) -> None:
-        """Tell somebody no more; the last one leaves the connection as it was found."""
-        self._listeners = tuple(other for other in self._listeners if other is not listener)
-        connection = self._connection
-        if not self._listeners and not self._owed and connection._invoke == self._see_invoke:
-            connection._read_watch_event, connection._invoke = self._read_watch_event, self._invoke
-            connection._send_request = self._send_request
-            del connection._zkfleet_tap
-
-    def forget_session(self, grants: int) -> None:
-        """Have the next connection ask for a new session, as a client that has seen nothing.
-
-        kazoo holds on to a session until a server says that it has expired.  A
-        server whose data were wiped never says so: it refuses every client that
-        has seen a later zxid than its own, and kazoo would knock for ever.
-
-        Args:
-            grants: how many there had been when the session was last seen; if
-                another came meanwhile, the session is alive and stays.
-        """
-        self._forget_after = grants
-
-    # -- on kazoo's connection thread
-
-    def _see_event(self, buffer: bytes, offset: int) -> None:
-        notice, _ = WatchNotice.deserialize(buffer, offset)
-        if notice.type in _EVENTS:
-            path = self._client.unchroot(notice.path)
-            for listener in self._listeners:
-                listener.on_event(Event(notice.type), path)
-            self._read_watch_event(buffer, offset)
-
-    def _see_invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
-        if not isinstance(request, Connect):
-            return self._invoke(timeout, request, xid)
-        if self._forget_after == self.grants:
-            self._client._reset_session()
-            self._client.last_zxid = 0
-            request = request._replace(last_zxid_seen=0, session_id=0, passwd=self._client._session_passwd)
-        self._forget_after = None
-        result = self._invoke(timeout, request, xid)
-        if result[0].time_out > 0:
-            self.grants += 1
-            for listener in self._listeners:
-                listener.on_grant(result[0].time_out / 1000)
-        return result
-
-    def _see_send(self, read_timeout: float, connect_timeout: float) -> None:
-        self._send_request(read_timeout, connect_timeout)
-        with self._lock:
-            self._bytes = max(self._bytes - 1, 0)
-            if not self._client._queue:
-                self._owed = 0
-            elif self._owed:
-                self._owed -= 1
-                self._put_byte()
-
-    # -- on any thread
-
-    def send(self, request: Any, awaited: Awaited) -> None:
-        """Queue a request without waiting."""
-        if self._client._state in _ENDED or self._connection._write_sock is None:
-            self._client._call(request, awaited)  # which tells why not, and sends nothing
-            return
-        self._client._queue.append((request, awaited))
-        with self._lock:
-            read = self._put_byte()
-        if not read:
-            self._client._notify_pending(KeeperState.CLOSED)
-
-    def _put_byte(self) -> bool:
-        """Put a byte into the pipe, or owe it; tell whether anybody will read the queue."""
-        if self._bytes >= self.MOST_BYTES:
-            self._owed += 1
-            return True
-        try:
-            self._connection._write_sock.send(b"\0", socket.MSG_DONTWAIT)
-            self._bytes += 1
-        except BlockingIOError:
-            self._owed += 1
-        except (AttributeError, OSError):
-            return False
-        return True
-
-
-_EVENTS = frozenset(Event)
-_ENDED = (KeeperState.AUTH_FAILED, KeeperState.CLOSED, KeeperState.EXPIRED_SESSION)
-
-
-def send(client: KazooClient, request: Any, then: Callable[[Any, Exception | None, int], None]) -> None:
-    """Queue a request, from any thread, without waiting; `then` gets the outcome."""
-    Tap.on(client).send(request, Awaited(client, then))
-
-
-def hang_up(client: KazooClient) -> None:
-    """Break a client's connection, so that whoever waits for the server on it goes on."""
-    connected = client._connection._socket
-    with contextlib.suppress(OSError, AttributeError):
-        connected.shutdown(socket.SHUT_RDWR)
 
 
 def four_letters(client: KazooClient, command: bytes, timeout: float) -> str:

@@ -194,7 +194,7 @@ def make_plan(
         deletes, holds = _trimmed(extra, current)
         return Plan(path, (*creates, *updates, *acls, *deletes, *kept, *holds))
     tops = tuple(where for where in extra if paths.split(where)[0] not in extra) if trim is None else ()
-    left_over = tuple(where for where in tops if not _only_ephemeral(where, current))
+    left_over = tuple(where for where in tops if not current[where].ephemeral)
     return Plan(path, (*creates, *updates, *acls, *kept), left_over)
 
 
@@ -245,10 +245,6 @@ def _extra(nodes: Mapping[str, bytes], current: Mapping[str, Seen], path: str) -
         return "/".join(where.split("/", depth + 1)[: depth + 1]) in nodes
 
     return {where: current[where] for where in sorted(current.keys() - nodes.keys()) if named(where)}
-
-
-def _only_ephemeral(where: str, current: Mapping[str, Seen]) -> bool:
-    return current[where].ephemeral
 
 
 def _trimmed(extra: Mapping[str, Seen], current: Mapping[str, Seen]) -> tuple[list[Delete], list[Hold]]:
