@@ -14,7 +14,7 @@ from tests.conftest import wait_for
 from zkfleet.cli import main
 from zkfleet.cli.run import DEREGISTER_WITHIN
 from zkfleet.testing import Proxy
-from zkfleet.testing.zookeeper import free_port
+from zkfleet.testing.zookeeper import four_letters, free_port
 
 TREE = "/svc : http\n  threads = 3\n  /providers\n/lb\n  providers -> /svc/providers\n"
 ZKFLEET = [sys.executable, "-c", "from zkfleet.cli import main; main()"]
@@ -332,6 +332,21 @@ def test_a_silent_zookeeper_does_not_keep_the_server_from_being_told(stubborn):
     run.send_signal(signal.SIGTERM)
     assert run.stdout.readline() == "SIGTERM\n"
     assert time.monotonic() - begun < 8
+
+
+@pytest.mark.slow
+def test_a_place_where_nobody_may_register_costs_no_session_a_second(tree, hosts, zookeeper):
+    port = free_port()
+    serve = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    line = [*ZKFLEET, "run", "/zookeeper", "-z", hosts, "--address", f"127.0.0.1:{port}", "--", *serve]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as run:
+        assert any("belongs to ZooKeeper" in said for said in run.stderr)
+        threads = psutil.Process(run.pid).num_threads
+        few = threads()
+        wait_for(lambda: four_letters(zookeeper.port, "cons").count("sid=") <= 4)
+        assert threads() <= few + 4
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(10) == 128 + signal.SIGTERM
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from zkfleet.registry.agenda import Agenda, Work
+from zkfleet.registry.agenda import PATIENCE, Agenda, Work
 
 
 def test_nothing_is_read_without_a_link():
@@ -43,6 +43,49 @@ def test_a_reading_of_a_former_connection_does_not_count():
     agenda.connected()
     assert not agenda.end(work, read=True)
     assert agenda.begin() == Work(True)
+
+
+def test_what_was_read_while_more_happened_is_not_shown_before_that_was_read():
+    agenda = Agenda()
+    agenda.connected()
+    agenda.end(agenda.begin(), read=True)
+    agenda.note("a")
+    work = agenda.begin()
+    agenda.note("b")
+    agenda.end(work, read=True)
+    assert not agenda.shows(whole=False)
+    agenda.end(agenda.begin(), read=True)
+    assert agenda.shows(whole=False)
+
+
+def test_changes_without_an_end_make_everything_read_at_once_and_that_is_shown():
+    agenda = Agenda()
+    agenda.connected()
+    agenda.end(agenda.begin(), read=True)
+    for _ in range(PATIENCE):
+        agenda.note("a")
+        work = agenda.begin()
+        agenda.note("b")
+        agenda.end(work, read=True)
+        assert not agenda.shows(whole=False)
+    work = agenda.begin()
+    assert work.everything
+    agenda.note("a")
+    agenda.end(work, read=True)
+    assert agenda.shows(whole=True)
+
+
+def test_what_can_never_be_read_at_once_is_shown_at_first_and_in_the_end():
+    agenda = Agenda()
+    agenda.connected()
+    shown = []
+    for number in range(3 * PATIENCE):
+        work = agenda.begin()
+        agenda.note()
+        agenda.end(work, read=True)
+        shown.append(agenda.shows(whole=False, first=number == 0))
+    assert shown[0]
+    assert any(shown[1:])
 
 
 class Follower(RuleBasedStateMachine):

@@ -1,7 +1,10 @@
+import sys
 import threading
 
+import pytest
+
 from tests.conftest import wait_for
-from zkfleet.registry.callbacks import Callbacks
+from zkfleet.registry.callbacks import MOST, Callbacks, Turns
 
 
 def test_jobs_run_in_order_on_a_thread_of_their_own():
@@ -50,3 +53,38 @@ def test_stopping_inside_a_job_does_not_wait_for_itself():
     callbacks, done = Callbacks(), threading.Event()
     callbacks.submit(lambda: (callbacks.stop(5), done.set()))
     assert done.wait(2)
+
+
+def test_callbacks_that_exit_end_no_thread_for_good():
+    callbacks, done = Callbacks(), threading.Event()
+    for _ in range(2 * MOST):
+        callbacks.submit(sys.exit)
+    callbacks.submit(done.set)
+    assert done.wait(5)
+    callbacks.stop(5)
+
+
+@pytest.mark.parametrize("happened", [["changed"], ["changed", "changed"]])
+def test_of_one_view_one_job_is_queued_at_most(happened):
+    jobs = []
+    turns = Turns(lambda: jobs.append(1))
+    for name in happened:
+        getattr(turns, name)()
+    assert len(jobs) == 1
+    turns.begin()
+    turns.changed()
+    turns.changed()
+    assert len(jobs) == 1
+    turns.end()
+    assert len(jobs) == 2
+
+
+def test_nobody_takes_a_turn_that_is_another_s():
+    turns = Turns(lambda: None)
+    assert turns.take()
+    assert turns.mine()
+    assert not turns.take()
+    turns.end()
+    turns.changed()
+    assert not turns.take()
+    assert not turns.mine()

@@ -99,6 +99,33 @@ def test_a_refusal_fails_the_claim_with_its_reason():
     assert made.status is Status.FAILED
 
 
+def test_properties_that_may_not_be_written_leave_the_claim_as_it_was():
+    made = looked()
+    made.saw(Sight("/svc", ME, b"{}", 0))
+    assert made.wants(b'{"w":2}') == Look("/svc")
+    assert made.saw(Sight("/svc", ME, b"{}", 0)) == Write("/svc", b'{"w":2}', 0)
+    assert made.refused(AccessDenied("/svc", "write"))
+    assert (made.status, made.data) == (Status.REGISTERED, b"{}")
+
+
+def test_what_another_registration_of_this_process_holds_is_somebody_else_s():
+    made = looked()
+    assert made.saw(Sight("/svc", ME, b"{}", 0, taken=True)) is None
+    assert made.status is Status.BLOCKED
+    made.close()
+    assert made.saw(Sight("/svc", ME, b"{}", 0, taken=True)) is None
+    assert made.status is Status.CLOSED
+
+
+def test_a_takeover_happens_once():
+    made = looked("takeover")
+    assert made.saw(Sight("/svc", OTHER, b"{}", 2)) == Replace("/svc", b"{}", 2)
+    made.ended(Outcome.DONE)
+    assert made.disturbed() == Look("/svc")
+    assert made.saw(Sight("/svc", OTHER, b"{}", 5)) is None
+    assert made.status is Status.BLOCKED
+
+
 def test_closing_before_anything_was_sent_sends_nothing():
     made = claim()
     assert made.close() is None

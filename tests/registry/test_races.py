@@ -292,11 +292,59 @@ def test_an_update_that_is_refused_says_so(tree):
         registration.update(weight=2)
 
 
+def test_after_an_update_that_was_refused_others_work_and_the_endpoint_stays_ours(tree, kazoo):
+    registration = tree.register(PROVIDERS, "h:1", weight=1)
+    kazoo.set_acls(f"{PROVIDERS}/h:1", [make_acl("world", "anyone", read=True, admin=True)])
+    with pytest.raises(AccessDenied):
+        registration.update(weight=2)
+    assert registration.status is Status.REGISTERED
+    assert registration.properties["weight"] == 1
+    assert tree.register(PROVIDERS, "h:1").status is Status.BLOCKED
+    kazoo.set_acls(f"{PROVIDERS}/h:1", [make_acl("world", "anyone", all=True)])
+    registration.update(note="x")
+    assert json.loads(kazoo.get(f"{PROVIDERS}/h:1")[0])["weight"] == 1
+
+
+def test_a_registration_that_may_not_wait_does_not_come_by_itself(tree, hosts, monkeypatch):
+    monkeypatch.setattr(registrar, "RETRY_AFTER", 0.05)
+    with zkfleet.connect(hosts) as other:
+        first = other.register(PROVIDERS, "h:1")
+        second = tree.register(PROVIDERS, "h:1", on_conflict="fail", wait=False)
+        wait_for(lambda: second.status is Status.FAILED)
+        audited = []
+        tree.hub.post(tree.hub.later, 0.3, lambda: audited.append(True))
+        wait_for(lambda: audited)
+        assert second.status is Status.FAILED
+        first.close()
+
+
 def test_a_closed_registration_takes_no_update(tree):
     registration = tree.register(PROVIDERS, "h:1")
     registration.close()
     with pytest.raises(Closed):
         registration.update(weight=2)
+    with pytest.raises(Closed):
+        registration.wait_until_registered(1)
+
+
+def test_what_is_opened_while_the_registry_closes_is_told_so_at_once(hosts, tree):
+    registry = zkfleet.connect(hosts, timeout=30)
+    registry.hub.post(registry.hub.close_members)
+    with pytest.raises(Closed):
+        registry.children("/")
+    registry.close()
+
+
+def test_subscribing_to_a_view_that_was_closed_meanwhile_says_so_at_once(tree):
+    view = tree.children(PROVIDERS)
+
+    def subscribe_again_and_again():
+        for _ in range(1000):
+            view(lambda v: None)
+
+    tree._callbacks.submit(view.close)
+    with pytest.raises(Closed):
+        subscribe_again_and_again()
 
 
 @pytest.mark.slow
