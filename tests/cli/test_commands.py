@@ -95,10 +95,12 @@ def test_a_path_in_the_ensemble_is_drawn_with_all_its_links(tree):
     assert '|"top"|' in drawn
 
 
-def test_a_tree_of_many_levels_is_shown(tree, kazoo):
+def test_a_tree_of_many_levels_is_shown(tree, hosts, kazoo):
     kazoo.ensure_path("/deep" + "/x" * 600)
     assert tree("show", "/deep").stdout.count("/x") == 600
-    assert "nested too deeply" in tree("show", "/deep", "--format", "json", code=1).stderr
+    # Up to Python 3.11 this is too deep for its JSON.
+    done = CliRunner().invoke(main, ["show", "/deep", "--format", "json", "-z", hosts])
+    assert done.stdout.count('"x"') == 600 or "nested too deeply" in done.stderr
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
