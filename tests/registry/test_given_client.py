@@ -52,7 +52,7 @@ def test_nothing_is_left_on_it(client):
         registry.import_tree("/svc\n")
         assert list(registry.children("/svc")) == []
     assert len(client.state_listeners) == before[0]
-    for name in ("_read_watch_event", "_invoke", "_send_request"):
+    for name in ("_read_watch_event", "_read_socket", "_invoke", "_send_request"):
         assert getattr(client._connection, name).__func__ is getattr(type(client._connection), name)
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from kazoo.exceptions import SessionExpiredError
 from kazoo.protocol import serialization as requests
 from kazoo.security import make_acl
 
@@ -422,6 +423,22 @@ def test_closing_many_takes_one_timeout_and_not_many(zookeeper, hosts):
         assert time.monotonic() - begun < 6
         assert not [thread for thread in threading.enumerate() if thread.name == "zkfleet-registry"]
         relay.heal()
+
+
+def test_a_batch_that_the_end_of_the_session_refused_is_tried_again(tree, monkeypatch):
+    # An ensemble says so in the places of the results; nothing was changed.
+    write, refused = tree.session.write, []
+
+    def refusing(request, **options):
+        if isinstance(request, requests.Transaction) and not refused:
+            refused.append([SessionExpiredError()] * len(request.operations))
+            return refused[0]
+        return write(request, **options)
+
+    monkeypatch.setattr(tree.session, "write", refusing)
+    tree.import_tree("/new\n  /a\n")
+    assert refused
+    assert tree.export_tree("/new") == "/new\n  /a\n"
 
 
 def test_a_lost_reply_to_a_write_of_properties_is_no_second_write(tree, kazoo, monkeypatch):

@@ -1,6 +1,8 @@
 """What is true of a connection as a whole, however many use it."""
 
+import contextlib
 import json
+import socket
 import threading
 
 import pytest
@@ -161,3 +163,64 @@ def test_closing_does_not_wait_for_a_server_that_answers_no_greeting(zookeeper):
         ended.join(8)
         assert not ended.is_alive()
         relay.heal()
+
+
+class Swallower(threading.Thread):
+    """A relay for one connection that keeps one reply of the server back when it is told to."""
+
+    def __init__(self, target):
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.hosts = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._target, self.swallow = target, threading.Event()
+        self._ends = []
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._ends += [client, server]
+                for source, sink, replies in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._relay, args=(source, sink, replies), daemon=True).start()
+
+    def _relay(self, source, sink, replies):
+        with contextlib.suppress(OSError), source.makefile("rb") as stream:
+            while not replies and (data := stream.read1()):
+                sink.sendall(data)
+            while size := stream.read(4):
+                payload = stream.read(int.from_bytes(size))
+                is_reply = int.from_bytes(payload[:4], signed=True) > 0
+                if is_reply and self.swallow.is_set():
+                    self.swallow.clear()
+                else:
+                    sink.sendall(size + payload)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def stop(self):
+        for end in [self._listener, *self._ends]:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_reply_that_never_comes_costs_a_connection_and_not_the_client(zookeeper, hosts, kazoo):
+    # A member that has just learned that a session is over drops its requests without a word.
+    kazoo.ensure_path(PROVIDERS)
+    relay = Swallower(zookeeper.port)
+    with zkfleet.connect(relay.hosts + hosts[hosts.index("/") :], session_timeout=5) as registry:
+        view = registry.children(PROVIDERS)
+        registration = registry.register(PROVIDERS, "h:1")
+        relay.swallow.set()
+        for _ in range(3):
+            assert registry.exists(PROVIDERS)
+        kazoo.create(f"{PROVIDERS}/x")
+        view.wait_until(lambda v: list(v) == ["h:1", "x"] and v.stale_since is None)
+        wait_for(lambda: registration.status is Status.REGISTERED)
+        assert registry.statistics().reconnects >= 1
+    relay.stop()

@@ -10,6 +10,8 @@ from zkfleet.cli.options import Seconds, with_errors
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import is_loopback
 
+LOOK_AGAIN = 0.2
+
 
 @click.command("dev")
 @click.option("--port", type=click.IntRange(0, 65535), default=2181, show_default=True, help="0 for any that is free.")
@@ -44,7 +46,8 @@ def dev_command(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: ended.set())
         click.echo(server.hosts)
-        ended.wait()
+        while not ended.wait(LOOK_AGAIN):
+            pass  # a signal that comes just before the wait begins does not end it
 
 
 def _import(hosts: str, file: str) -> None:

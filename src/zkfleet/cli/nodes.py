@@ -13,6 +13,8 @@ from zkfleet.cli.output import emit
 from zkfleet.errors import BadProperties, NodeNotEmpty, NodeNotFound, WaitTimedOut
 from zkfleet.tree import parse_assignments
 
+LOOK_AGAIN = 0.2
+
 
 def _watch(view: Any, show: Callable[[Any], None]) -> None:
     """Show a view at every change, until Ctrl-C or until nobody reads it any more."""
@@ -27,7 +29,8 @@ def _watch(view: Any, show: Callable[[Any], None]) -> None:
 
     view(show_if_read)
     try:
-        unread.wait()
+        while not unread.wait(LOOK_AGAIN):
+            pass  # an interrupt that comes just before the wait begins does not end it
     except KeyboardInterrupt:
         click.echo("", err=True)
         return

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PROBE_PAUSE = 0.05
+LOOK_AGAIN = 0.2
 RETRY_AFTER = 1.0
 DEREGISTER_WITHIN = 2.0
 LAST_WORDS = 10.0
@@ -129,7 +130,7 @@ class Runner:
 
     def _act(self) -> int:
         while True:
-            for order in self._happened.get()():
+            for order in self._next()():
                 match order:
                     case launcher.Register():
                         threading.Thread(target=self._register, daemon=True).start()
@@ -140,6 +141,14 @@ class Runner:
                         self._pass_on(name)
                     case launcher.Exit(code):
                         return code
+
+    def _next(self) -> Callable[[], list[Order]]:
+        """Wait for what happens next."""
+        while True:
+            # A signal that comes just before the wait begins does not end it:
+            # its handler runs when we look again.
+            with contextlib.suppress(queue.Empty):
+                return self._happened.get(timeout=LOOK_AGAIN)
 
     def _pass_on(self, name: str) -> None:
         try:

@@ -324,8 +324,14 @@ class Session:
 
         A batch that ZooKeeper refused comes back with kazoo's exceptions in the
         places of the results, and has changed nothing.
+
+        Raises:
+            OutcomeUnknown: as for `write`; also if the session ended meanwhile.
         """
         results: list[Any] = self.write(Transaction(list(operations)), path=path, timeout=timeout)
+        for result in results:
+            if isinstance(result, (kazoo_errors.SessionExpiredError, kazoo_errors.SessionMovedError)):
+                raise mapped(result, path, "write") from result
         return results
 
     def _wait_for_link(self, deadline: "Deadline") -> None:
@@ -407,6 +413,6 @@ def mapped(error: Exception, path: str, permission: str) -> errors.ZkfleetError:
             return errors.BadAuth("the ensemble refused the credentials")
         case kazoo_errors.ConnectionClosedError():
             return errors.Closed("the client was closed")
-        case kazoo_errors.ConnectionLoss() | kazoo_errors.SessionExpiredError():
+        case kazoo_errors.ConnectionLoss() | kazoo_errors.SessionExpiredError() | kazoo_errors.SessionMovedError():
             return errors.OutcomeUnknown(f"the link broke while {path} was being written; it may have happened")
     return errors.NotConnected(f"{path}: {type(error).__name__} from ZooKeeper: {error}")

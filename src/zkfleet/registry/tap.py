@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionDropped
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import CloseInstance, Connect
 from kazoo.protocol.serialization import Watch as WatchNotice
@@ -29,7 +30,7 @@ from zkfleet.registry.wire import Awaited
 
 _EVENTS = frozenset(Event)
 _ENDED = (KeeperState.AUTH_FAILED, KeeperState.CLOSED, KeeperState.EXPIRED_SESSION)
-_USED = ("_read_watch_event", "_invoke", "_send_request")
+_USED = ("_read_watch_event", "_read_socket", "_invoke", "_send_request")
 _AFTER_HANGING_UP = 0.5
 
 
@@ -117,9 +118,9 @@ class Tap:
         self._pipe: object = None
         self._bytes = self._owed = 0
         self._read_watch_event, self._invoke = connection._read_watch_event, connection._invoke
-        self._send_request = connection._send_request
+        self._read_socket, self._send_request = connection._read_socket, connection._send_request
         connection._read_watch_event, connection._invoke = self._see_event, self._see_invoke
-        connection._send_request = self._see_send
+        connection._read_socket, connection._send_request = self._see_read, self._see_send
 
     @classmethod
     def join(cls, client: KazooClient, listener: Listener) -> "Tap":
@@ -138,7 +139,7 @@ class Tap:
             connection = self._connection
             if not self._listeners and not self._owed and connection._invoke == self._see_invoke:
                 connection._read_watch_event, connection._invoke = self._read_watch_event, self._invoke
-                connection._send_request = self._send_request
+                connection._read_socket, connection._send_request = self._read_socket, self._send_request
                 connection.__dict__.pop("_zkfleet_tap", None)
 
     def forget_session(self, grants: int) -> None:
@@ -181,6 +182,15 @@ class Tap:
             for listener in self._listeners:
                 listener.on_grant(result[0].time_out / 1000)
         return result
+
+    def _see_read(self, read_timeout: float) -> Any:
+        # A member that has just learned that a session is over drops requests
+        # without a reply.  kazoo takes the next reply for theirs, finds that it
+        # is not, and its thread ends for good; a new connection is all it needs.
+        try:
+            return self._read_socket(read_timeout)
+        except (RuntimeError, IndexError) as exc:
+            raise ConnectionDropped(f"a reply is missing: {exc}") from exc
 
     def _see_send(self, read_timeout: float, connect_timeout: float) -> None:
         self._send_request(read_timeout, connect_timeout)

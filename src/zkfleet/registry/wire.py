@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss
 
 from zkfleet.registry.reads import GetData, Mode, Read, Reply, Stat, Unreadable, Znode
 
@@ -133,7 +134,8 @@ class Awaited:
 
     def set_exception(self, error: Exception) -> None:
         """Take the error of a reply, or of the connection."""
-        self._finish(None, error)
+        # So kazoo says that replies are missing (see `Tap`): ours may be among them.
+        self._finish(None, ConnectionLoss(str(error)) if isinstance(error, RuntimeError) else error)
 
     def _finish(self, value: Any, error: Exception | None) -> None:
         then, self._then = self._then, None
