@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shutil
 import socket
 import subprocess
 import sys
@@ -512,6 +513,21 @@ def test_a_disk_that_has_room_again_gets_everything(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_told_and_the_server_works(tmp_path, caplog):
-    with DevServer(data=tmp_path / "nowhere" / "data") as served, client_of(served) as client:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with DevServer(data=folder / "data") as served, client_of(served) as client:
+        shutil.rmtree(folder)
         assert client.ask(Op.CREATE, wire.create("/a")).code == Code.OK
     assert [record.getMessage().partition(" ")[0] for record in loud(caplog)] == ["devserver_not_saved"]
+
+
+def test_a_file_that_cannot_be_made_is_refused_before_anything_is_served(tmp_path):
+    (tmp_path / "file").touch()
+    for data in (tmp_path / "none" / "data", tmp_path / "file" / "data"):
+        with pytest.raises(BadInput, match="data: N"):
+            DevServer(data=data)
+
+
+def test_a_file_of_sessions_is_nobody_else_s_to_read(tmp_path):
+    with DevServer(data=tmp_path / "data"):
+        assert (tmp_path / "data").stat().st_mode & 0o777 == 0o600

@@ -10,6 +10,7 @@ from pathlib import Path
 from zkfleet.devserver import snapshot
 from zkfleet.devserver.database import Database
 from zkfleet.devserver.sessions import Sessions
+from zkfleet.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +27,21 @@ class Saver:
         self._fails = False
 
     def load(self, *, now: float) -> None:
-        """Put what an earlier run saved into the empty database and session table, if there is a file.
+        """Put what an earlier run saved into the empty database and session table; make the file if there is none.
 
         Raises:
-            BadInput: it cannot be read, or is no snapshot.
+            BadInput: it cannot be read or made, or is no snapshot.
         """
-        if self._file is not None and (text := snapshot.read(self._file)) is not None:
+        if self._file is None:
+            return
+        text = snapshot.read(self._file)
+        if text is not None:
             snapshot.load(text, self._database, self._sessions, now=now, source=str(self._file))
+            return
+        try:
+            snapshot.write(self._file, snapshot.dump(self._database, self._sessions))
+        except OSError as exc:
+            raise BadInput(f"{self._file}: {exc.strerror}", hint="name a file in a folder that may be written") from exc
 
     def tick(self, now: float) -> None:
         """Save if it is time to."""

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ def write(file: Path, text: str) -> None:
     file = file.resolve()  # a link stays one
     beside = file.with_name(f".{file.name}.new")
     try:
-        with beside.open("w", encoding="utf-8") as stream:
+        # Whoever can read it can take up every session in it.
+        with open(beside, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
