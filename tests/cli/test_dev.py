@@ -47,6 +47,48 @@ def test_a_server_says_where_and_what_it_is_and_ends_at_a_signal(dev):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_that_asks_to_end_is_heard(dev, number):
+    process, _ = dev()
+    process.send_signal(number)
+    assert process.wait(10) == 0
+
+
+BUSY_WITH_SIGNALS = """
+import faulthandler, itertools, signal
+import click
+from zkfleet.cli import dev, main
+
+delays, real = itertools.cycle(range(1, 41)), click.echo
+def echo(message=None, **options):
+    if str(message).startswith("127.0.0.1:"):  # it waits from now on
+        signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
+        signal.setitimer(signal.ITIMER_REAL, next(delays) * 1e-6)
+click.echo, dev.LOOK_AGAIN = echo, 0.001
+for _ in range(400):
+    faulthandler.dump_traceback_later(5, exit=True)
+    main(["dev", "--port", "0"], standalone_mode=False)
+real("all ended")
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_at_any_moment_ends_it():
+    done = subprocess.run([sys.executable, "-c", BUSY_WITH_SIGNALS], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (0, "all ended\n"), done.stderr
+
+
+def test_it_warns_of_an_address_that_others_reach_and_of_no_other():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        # Neither can be listened at: the first is no machine's, by RFC 5737, the second taken.
+        for host, warned in (("192.0.2.1", True), ("127.0.0.1", False)):
+            done = CliRunner().invoke(main, ["dev", "--host", host, "--port", port])
+            assert done.exit_code != 0
+            assert ("can read and change everything" in done.stderr) is warned
+
+
+@pytest.mark.slow
 def test_it_begins_with_a_tree_and_keeps_it_in_a_file(dev, tmp_path):
     tree, data = tmp_path / "fleet.tree", tmp_path / "data"
     tree.write_text(TREE)

@@ -249,6 +249,13 @@ def test_what_is_asked_of_a_run_that_has_ended_is_refused_at_once(served):
         run.call(served.start)
 
 
+def test_a_server_that_does_not_run_cannot_be_paused(served):
+    served.stop()
+    served.resume()
+    with pytest.raises(NotRunning, match="does not run"):
+        served.pause()
+
+
 def test_a_paused_server_can_be_stopped(served):
     served.pause()
     served.stop()

@@ -9,7 +9,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from tests.conftest import wait_for
-from zkfleet.errors import MissingDependency, WaitTimedOut
+from zkfleet.errors import Closed, MissingDependency, WaitTimedOut
 from zkfleet.testing import Proxy, ZooKeeperServer, expire_session
 from zkfleet.testing.zookeeper import class_path, four_letters
 
@@ -74,6 +74,9 @@ def test_a_server_is_killed_paused_resumed_and_wiped(own_zookeeper):
     own_zookeeper.kill()
     assert own_zookeeper.pid == 0
     assert not psutil.pid_exists(pid)
+    own_zookeeper.resume()
+    with pytest.raises(Closed, match="does not run"):
+        own_zookeeper.pause()
 
 
 @pytest.mark.slow

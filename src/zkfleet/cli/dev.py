@@ -1,7 +1,7 @@
 """zkfleet dev: a ZooKeeper for development and tests, as long as the command runs."""
 
 import signal
-import threading
+import time
 from pathlib import Path
 
 import click
@@ -42,12 +42,12 @@ def dev_command(
             _import(server.hosts, tree)
         kept = f"kept in {data}" if data else "in memory, gone when it ends"
         click.echo(f"A ZooKeeper for development and tests, not for production; its data are {kept}.", err=True)
-        ended = threading.Event()
+        ended: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: ended.set())
+            signal.signal(number, lambda number, _frame: ended.append(number))
         click.echo(server.hosts)
-        while not ended.wait(LOOK_AGAIN):
-            pass  # a signal that comes just before the wait begins does not end it
+        while not ended:
+            time.sleep(LOOK_AGAIN)  # an Event has a lock, which a signal in the middle of `wait` finds taken
 
 
 def _import(hosts: str, file: str) -> None:

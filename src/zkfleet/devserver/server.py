@@ -117,9 +117,12 @@ class DevServer:
         self.start()
 
     def pause(self) -> None:
-        """Do nothing any more, with all connections open and silent, until `resume`."""
-        if self._run is not None:
-            self._run.pause()
+        """Do nothing any more, with all connections open and silent, until `resume`.
+
+        Raises:
+            Closed: the server does not run.
+        """
+        self._running().pause()
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -133,9 +136,7 @@ class DevServer:
             Closed: the server does not run.
             WaitTimedOut: it is paused, or has too much to do.
         """
-        run, core = self._run, self.core
-        if run is None:
-            raise Closed("this dev server does not run", hint="start() it")
+        run, core = self._running(), self.core
         try:
             run.call(lambda: run.connections.carry_out(core.expire(session)))
         except TimeoutError as exc:
@@ -148,6 +149,12 @@ class DevServer:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+    def _running(self) -> Run:
+        run = self._run
+        if run is None:
+            raise Closed("this dev server does not run", hint="start() it")
+        return run
 
     def _end(self) -> bool:
         run, self._run = self._run, None

@@ -9,8 +9,9 @@ import base64
 import contextlib
 import json
 import os
+import stat
 import struct
-from functools import partial
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,16 @@ def read(file: Path) -> str | None:
 def write(file: Path, text: str) -> None:
     """Put a text in the place of a file, as a whole or not at all; raises `OSError`."""
     file = file.resolve()  # a link stays one
-    beside = file.with_name(f".{file.name}.new")
+    # A name that nobody has, and its owner's alone: whoever can read it can take up every session in it.
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    beside = Path(name)
     try:
-        # Whoever can read it can take up every session in it.
-        with open(beside, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as stream:
+        with open(handle, "w", encoding="utf-8") as stream:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(handle, stat.S_IMODE(file.stat().st_mode))
             stream.write(text)
             stream.flush()
-            os.fsync(stream.fileno())
+            os.fsync(handle)
         beside.replace(file)
     except OSError:
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from typing import Self
 
 from kazoo.client import KazooClient
 
-from zkfleet.errors import MissingDependency, WaitTimedOut
+from zkfleet.errors import Closed, MissingDependency, WaitTimedOut
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 30.0
@@ -181,13 +181,20 @@ class ZooKeeperServer:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop the process in its tracks; its sockets stay open and silent."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop the process in its tracks; its sockets stay open and silent.
+
+        Raises:
+            Closed: it does not run.
+        """
+        if self._process is None or self._process.poll() is not None:
+            raise Closed(f"the ZooKeeper at {self.hosts} does not run", hint="start() it")
+        self._process.send_signal(signal.SIGSTOP)
         self._paused = True
 
     def resume(self) -> None:
         """Let a paused process go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
         self._paused = False
 
     def restart(self, *, wait: bool = True) -> None:
