@@ -58,6 +58,10 @@ ACLS = st.lists(
             (31, "ip", "127.0.0.1"),
             (31, "ip", "10.0.0.0/8"),
             (3, "ip", "127.0.0.1/33"),
+            (3, "ip", "+127.000.0.01/+8"),
+            (3, "ip", "127.0.0.1/-0"),
+            (3, "ip", "127.0.0.1."),
+            (3, "ip", " 127.0.0.1"),
             (31, "world", "somebody"),
             (31, "nonsense", "x"),
         ]
@@ -233,7 +237,12 @@ class Alike(RuleBasedStateMachine):
         self.ask(who, Op.WHO_AM_I, b"")
 
     @precondition(lambda self: self.wires)
-    @rule(data=st.data(), how=st.sampled_from(["close", "unknown operation", "unknown scheme", "reconfig", "sasl"]))
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(
+            ["close", "unknown operation", "unknown scheme", "no scheme", "no credential", "reconfig", "sasl"]
+        ),
+    )
     def the_unusual(self, data, how):
         who = self.one_of(data)
         match how:
@@ -244,6 +253,10 @@ class Alike(RuleBasedStateMachine):
                 self.ask(who, 77, b"", ends=True)
             case "unknown scheme":
                 self.ask(who, Op.AUTH, wire.auth("nonsense", b""), ends=True)
+            case "no scheme":
+                self.ask(who, Op.AUTH, wire.number(0) + jute.NONE + jute.buffer(b"ann:pw"), ends=True)
+            case "no credential":
+                self.ask(who, Op.AUTH, wire.number(0) + jute.text("digest") + jute.NONE, ends=True)
             case "reconfig":
                 self.ask(who, Op.RECONFIG, jute.text("") * 3 + jute.LONG.pack(-1))
             case "sasl":

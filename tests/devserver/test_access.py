@@ -54,6 +54,11 @@ def test_the_scheme_ip_proves_where_one_is_whatever_one_says():
     assert authenticate("ip", b"8.8.8.8", "10.1.2.3") == HERE
 
 
+def test_no_credential_proves_nothing():
+    with pytest.raises(Refused):
+        authenticate("digest", None, "10.1.2.3")
+
+
 @pytest.mark.parametrize("scheme", ["", "world", "sasl", "x509", "DIGEST"])
 def test_other_schemes_prove_nothing(scheme):
     with pytest.raises(Refused) as refused:
@@ -84,6 +89,8 @@ def test_one_matching_entry_with_one_of_the_bits_is_enough():
         ("10.1.2.9/24", True),
         ("0.0.0.0/0", True),
         ("10.1.3.0/24", False),
+        ("+10.01.2.003/+32", True),
+        ("10.1.2.3/-0", True),
     ],
 )
 def test_addresses_are_matched_by_their_first_bits(network, inside):
@@ -103,6 +110,11 @@ def test_somebody_from_an_ipv6_address_matches_no_ipv4_network():
         ("digest", "ann:x:y"),
         ("digest", ""),
         ("ip", "10.1.2"),
+        ("ip", "10.1.2.3."),
+        ("ip", " 10.1.2.3"),
+        ("ip", "10.1.2._3"),
+        ("ip", "10.1.2.256"),
+        ("ip", "10.1.2.-1"),
         ("ip", "10.1.2.3/33"),
         ("ip", "10.1.2.3/255.0.0.0"),
         ("ip", "10.1.2.3/"),

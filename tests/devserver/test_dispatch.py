@@ -172,6 +172,9 @@ def test_nothing_is_answered_before_a_packet_is_whole(driven):
 def test_several_packets_at_once_are_answered_in_their_order(ann):
     ann.feed(b"".join(request(xid, Op.CREATE, wire.create("/s-", flags=2)) for xid in range(1, 51)))
     replies = ann.hear()
+    while ann.held:
+        ann.go_on()
+        replies += ann.hear()
     assert [reply.xid for reply in replies] == list(range(1, 51))
     assert [jute.Reader(reply.body).text() for reply in replies] == [f"/s-{number:010d}" for number in range(50)]
     zxids = [reply.zxid for reply in replies]
@@ -229,6 +232,18 @@ def test_a_flood_of_requests_for_much_is_answered_in_pieces(driven, ann, bob):
     assert seen == list(range(1000))
 
 
+def test_others_come_in_between_many_requests_however_small_their_replies(driven, ann, bob):
+    ann.feed(b"".join(request(xid, Op.EXISTS, wire.read("/none")) for xid in range(1000)))
+    seen = []
+    while ann.held:
+        replies = ann.hear()
+        assert len(replies) <= dispatch.MOST_AT_ONCE
+        seen += replies
+        assert bob.ask(Op.PING).code == Code.OK
+        ann.go_on()
+    assert [reply.xid for reply in seen + ann.hear()] == list(range(1000))
+
+
 def test_a_batch_that_reads_too_much_is_refused(ann):
     ann.ask(Op.CREATE, wire.create("/large", bytes(1_000_000)))
     reads = [(Op.GET_DATA, wire.read("/large"))] * 100
@@ -237,6 +252,21 @@ def test_a_batch_that_reads_too_much_is_refused(ann):
 
 
 # -- time
+
+
+def test_a_session_whose_time_is_over_cannot_be_saved_by_a_late_request(driven, ann):
+    driven.now += 60
+    ann.feed(request(1, Op.PING))
+    assert ann.closed
+    assert ann.session not in driven.core.sessions.timeouts
+
+
+def test_nor_by_a_late_connection(driven, ann):
+    ann.leave()
+    driven.now += 60
+    late = driven.session(session=ann.session, password=ann.password)
+    assert late.session == 0
+    assert late.closed
 
 
 def test_a_session_that_is_silent_expires_at_the_end_of_a_tick(driven, ann):
@@ -434,3 +464,23 @@ def test_a_server_that_was_told_the_same_answers_the_same():
         return driven.trace
 
     assert run() == run()
+
+
+def test_lists_of_permissions_that_no_znode_has_any_more_are_forgotten(driven, ann):
+    ann.ask(Op.CREATE, wire.create("/a"))
+    for number in range(500):
+        ann.ask(
+            Op.SET_ACL,
+            wire.set_acl("/a", ((31, "ip", "127.0.0.1"), (31, "ip", f"10.0.{number // 250}.{number % 250}"))),
+        )
+    assert ann.ask(Op.SET_DATA, wire.set_data("/a")).code == Code.OK
+    assert len(driven.core.database._acls) <= 100
+
+
+def test_equal_lists_of_permissions_are_kept_once(driven, ann):
+    for number in range(100):
+        own = ((31, "world", "anyone"), (1, "ip", f"10.0.0.{number}"))
+        for name in "ab":
+            ann.ask(Op.CREATE, wire.create(f"/{name}{number}", acl=own))
+    nodes = driven.core.database.nodes
+    assert all(nodes[f"/a{number}"].acl is nodes[f"/b{number}"].acl for number in range(100))

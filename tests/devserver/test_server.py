@@ -15,7 +15,7 @@ import pytest
 from tests.conformance import wire
 from tests.conformance.wire import Closed, Wire
 from tests.conftest import wait_for
-from tests.devserver.driving import check_invariants
+from tests.devserver.driving import check_invariants, request
 from zkfleet.devserver import DevServer, jute, running, saving
 from zkfleet.devserver.codes import Code
 from zkfleet.devserver.requests import Op
@@ -538,3 +538,14 @@ def test_a_file_that_cannot_be_made_is_refused_before_anything_is_served(tmp_pat
 def test_a_file_of_sessions_is_nobody_else_s_to_read(tmp_path):
     with DevServer(data=tmp_path / "data"):
         assert (tmp_path / "data").stat().st_mode & 0o777 == 0o600
+
+
+def test_dear_requests_of_one_client_do_not_stop_the_others(served):
+    many = tuple((1, "ip", f"10.{number >> 8}.{number & 255}.1") for number in range(30_000))
+    with client_of(served) as client, client_of(served) as bystander:
+        client.ask(Op.CREATE, wire.create("/dear", acl=many))
+        bystander.ping()
+        client.socket.sendall(b"".join(request(xid, Op.GET_DATA, wire.read("/dear")) for xid in range(2000)))
+        bystander.ping()
+        # It came in between: the other one is not through.
+        assert served.core.peers[min(served.core.peers)].received < 2000

@@ -11,7 +11,9 @@ Source: `DigestAuthenticationProvider`, `IPAuthenticationProvider` and
 import base64
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence, Set
+from functools import lru_cache
 from typing import NamedTuple
 
 from zkfleet.devserver.codes import Code, Refused
@@ -19,6 +21,7 @@ from zkfleet.devserver.jute import AclEntry
 
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
 ALL = READ | WRITE | CREATE | DELETE | ADMIN
+_NUMBER = re.compile(r"[+-]?[0-9]{1,100}")
 Acl = tuple[AclEntry, ...]
 OPEN: Acl = (AclEntry(ALL, "world", "anyone"),)
 READABLE: Acl = (AclEntry(READ, "world", "anyone"),)
@@ -36,13 +39,13 @@ class Identity(NamedTuple):
         return self.id.partition(":")[0] if self.scheme == "digest" else self.id
 
 
-def authenticate(scheme: str, credential: bytes, address: str) -> Identity:
+def authenticate(scheme: str, credential: bytes | None, address: str) -> Identity:
     """Return the identity that a credential proves.
 
     Raises:
-        Refused: nobody here knows that scheme.
+        Refused: nobody here knows that scheme, or there is no credential.
     """
-    if scheme == "digest":
+    if scheme == "digest" and credential is not None:
         text = credential.decode(errors="replace")
         hashed = base64.b64encode(hashlib.sha1(text.encode(), usedforsecurity=False).digest()).decode()
         return Identity("digest", f"{text.partition(':')[0]}:{hashed}")
@@ -85,14 +88,24 @@ def _is_well_formed(entry: AclEntry) -> bool:
     return False
 
 
-def _network(text: str) -> ipaddress.IPv4Network | None:
-    _, slash, bits = text.partition("/")
-    if slash and not bits.isdecimal():
+@lru_cache(maxsize=1 << 16)
+def _network(text: str) -> tuple[int, int] | None:
+    """Return the first bits that addresses in a network have, and how many bits come behind them."""
+    address, slash, bits = text.partition("/")
+    octets = [octet for part in address.split(".") if (octet := _number(part, 255)) is not None]
+    prefix = _number(bits, 32) if slash else 32
+    if len(octets) != 4 or address.count(".") != 3 or prefix is None:
         return None
-    try:
-        return ipaddress.IPv4Network(text, strict=False)
-    except ValueError:
+    behind = 32 - prefix
+    return int.from_bytes(octets) >> behind, behind
+
+
+def _number(text: str, most: int) -> int | None:
+    """Return what Java reads from a text: a sign and zeros in front are fine."""
+    if not _NUMBER.fullmatch(text):
         return None
+    number = int(text)
+    return number if 0 <= number <= most else None
 
 
 def check(acl: Acl, bits: int, identities: Iterable[Identity]) -> None:
@@ -104,25 +117,25 @@ def check(acl: Acl, bits: int, identities: Iterable[Identity]) -> None:
     if acl is OPEN:
         return
     known = set(identities)
-    addresses = [who.id for who in known if who.scheme == "ip"]
+    addresses = [address for who in known if who.scheme == "ip" and (address := _address(who.id)) is not None]
     if not any(entry.bits & bits and _matches(entry, known, addresses) for entry in acl):
         raise Refused(Code.NO_AUTH)
 
 
-def _matches(entry: AclEntry, known: Set[tuple[str, str]], addresses: Sequence[str]) -> bool:
+def _matches(entry: AclEntry, known: Set[tuple[str, str]], addresses: Sequence[int]) -> bool:
     if entry.scheme == "world":
         return True
     if entry.scheme == "ip":
         network = _network(entry.id)
-        return network is not None and any(_is_in(address, network) for address in addresses)
+        return network is not None and any(address >> network[1] == network[0] for address in addresses)
     return (entry.scheme, entry.id) in known
 
 
-def _is_in(address: str, network: ipaddress.IPv4Network) -> bool:
+def _address(text: str) -> int | None:
     try:
-        return ipaddress.IPv4Address(address) in network
+        return int(ipaddress.IPv4Address(text))
     except ValueError:
-        return False
+        return None  # an IPv6 one, which no entry names
 
 
 def without_secrets(acl: Acl) -> Acl:

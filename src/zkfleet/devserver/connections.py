@@ -80,8 +80,10 @@ class Connections:
         if (connection := self._by_number.get(number)) is None:
             return
         transport = connection.transport
+        # However much it asked for in one go; what counts is what it left unread before.
+        size = transport.get_write_buffer_size()
         transport.write(data)
-        if (size := transport.get_write_buffer_size()) > MOST_UNREAD:
+        if size > MOST_UNREAD:
             address, port = transport.get_extra_info("peername")[:2]
             logger.warning("client_dropped peer=%s:%d reason=it has not read %d bytes", address, port, size)
             del self._by_number[number]

@@ -20,6 +20,7 @@ from zkfleet.devserver.access import OPEN, READABLE, Acl
 from zkfleet.devserver.quota import Quotas
 
 STAT = struct.Struct(">qqqqiiiqiiq")
+FEW_ACLS = 16
 SYSTEM = ("/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config")
 
 
@@ -123,6 +124,7 @@ class Database:
         self._quotas = Quotas(self.nodes)
         self._journal: list[Callable[[], object]] = []
         self._acls: dict[Acl, Acl] = {OPEN: OPEN}
+        self._enough_acls = FEW_ACLS
 
     def find(self, path: str) -> Znode | None:
         """Return a znode; the empty path is the root's, too."""
@@ -151,7 +153,7 @@ class Database:
         """Make a znode below one that is there."""
         parent = self.nodes[parent_of(path)]
         self._keep_counts(parent)
-        node = Znode(data, self._acls.setdefault(acl, acl), owner, zxid, time)
+        node = Znode(data, self._shared(acl), owner, zxid, time)
         self._attach(path, node, container=container, lifetime=lifetime)
         parent.cversion += 1
         parent.pzxid = zxid
@@ -188,7 +190,7 @@ class Database:
     def set_acl(self, path: str, acl: Acl) -> Znode:
         """Set who may do what with a znode."""
         node = self.nodes[path]
-        node.acl, node.aversion = self._acls.setdefault(acl, acl), node.aversion + 1
+        node.acl, node.aversion = self._shared(acl), node.aversion + 1
         return node
 
     def end_session(self, session: int, *, zxid: int) -> None:
@@ -199,9 +201,16 @@ class Database:
 
     def restore(self, path: str, node: Znode, *, container: bool, lifetime: int | None) -> None:
         """Put a znode of an earlier run back, below its parent."""
-        node.acl = self._acls.setdefault(node.acl, node.acl)
+        node.acl = self._shared(node.acl)
         self._attach(path, node, container=container, lifetime=lifetime)
         self._quotas.restored(path)
+
+    def _shared(self, acl: Acl) -> Acl:
+        """Return the one that is kept of all equal lists; those that no znode has are forgotten now and then."""
+        if acl not in self._acls and len(self._acls) >= self._enough_acls:
+            self._acls = {OPEN: OPEN} | {node.acl: node.acl for node in self.nodes.values()}
+            self._enough_acls = 2 * len(self._acls) + FEW_ACLS
+        return self._acls.setdefault(acl, acl)
 
     def _attach(self, path: str, node: Znode, *, container: bool, lifetime: int | None) -> None:
         above, _, name = path.rpartition("/")

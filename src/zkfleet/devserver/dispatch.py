@@ -36,6 +36,8 @@ SECONDS_BETWEEN_CLEANINGS = 60.0
 # Bytes of replies to one client in one go.  A packet of requests can ask for
 # ten thousand times its own size; the rest of it waits until these are read.
 ENOUGH_AT_ONCE = 1 << 20
+# Packets of one client in one go: however dear they are, others come in between.
+MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Peer:
     port: int
     since: float
     heard: float
-    identities: list[access.Identity]
+    identities: dict[access.Identity, None]
     buffer: bytearray = field(default_factory=bytearray)
     session: int = 0
     timeout: float = 0.0
@@ -111,7 +113,7 @@ class Server:
 
     def connected(self, connection: int, address: str, port: int, *, now: float) -> None:
         """Take note of a new connection."""
-        self.peers[connection] = Peer(connection, address, port, now, now, [access.Identity("ip", address)])
+        self.peers[connection] = Peer(connection, address, port, now, now, {access.Identity("ip", address): None})
 
     def lost(self, connection: int) -> None:
         """Take note that a connection is gone; its session lives on until it expires."""
@@ -122,10 +124,11 @@ class Server:
                 del self._by_session[peer.session]
 
     def received_bytes(self, connection: int, data: bytes, *, now: float) -> list[Order]:
-        """Act on bytes that arrived, however they were cut."""
+        """Act on bytes that arrived, however they were cut; what is due by then comes first."""
+        self._expire(now)
         peer = self.peers.get(connection)
         if peer is None:
-            return []
+            return self._taken()
         peer.heard = now
         peer.buffer += data
         try:
@@ -141,9 +144,7 @@ class Server:
 
     def tick(self, *, now: float) -> list[Order]:
         """Expire what is due."""
-        for session in self.sessions.expired(now=now):
-            logger.info("session_expired id=0x%x", session)
-            self._end_session(session)
+        self._expire(now)
         for peer in list(self.peers.values()):
             if not peer.session and now - peer.since > SECONDS_WITHOUT_SESSION:
                 logger.info("connection_closed peer=%s:%d reason=it opened no session", peer.address, peer.port)
@@ -169,9 +170,9 @@ class Server:
 
     def _take_packets(self, peer: Peer, now: float) -> None:
         buffer, begin = peer.buffer, 0
-        enough = peer.bytes_sent + ENOUGH_AT_ONCE
+        enough, most = peer.bytes_sent + ENOUGH_AT_ONCE, peer.received + MOST_AT_ONCE
         while len(buffer) - begin >= 4 and peer.number in self.peers:
-            if peer.bytes_sent >= enough:
+            if peer.bytes_sent >= enough or peer.received >= most:
                 self._orders.append(Hold(peer.number))
                 break
             if not peer.session and (word := bytes(buffer[begin : begin + 4])) in words.WORDS:
@@ -231,6 +232,11 @@ class Server:
             self._by_session[session] = peer
         else:
             self._close(peer)
+
+    def _expire(self, now: float) -> None:
+        for session in self.sessions.expired(now=now):
+            logger.info("session_expired id=0x%x", session)
+            self._end_session(session)
 
     def _end_session(self, session: int) -> None:
         """End a session: its znodes go, and its connection is closed without a word."""
@@ -312,8 +318,7 @@ class Server:
             self._reply(peer, xid, refused.code, zxid=0)
             self._close(peer)
             return
-        if identity not in peer.identities:
-            peer.identities.append(identity)
+        peer.identities[identity] = None
         self._reply(peer, xid, Code.OK, zxid=0)
 
     # -- watches

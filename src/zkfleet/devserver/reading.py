@@ -6,7 +6,7 @@ watch behind, in the same breath in which it looks.
 Source: `FinalRequestProcessor` of ZooKeeper 3.8.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from zkfleet.devserver import access, jute
@@ -51,7 +51,7 @@ class Reader:
     watches: Watches
     connection: int
     session: int
-    identities: Sequence[access.Identity]
+    identities: Collection[access.Identity]
 
     def answer(self, wish: Request) -> bytes:
         """Return the body of the reply to any request that changes nothing."""

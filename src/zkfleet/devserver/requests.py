@@ -228,7 +228,7 @@ class Auth(NamedTuple):
     """Show credentials."""
 
     scheme: str
-    credential: bytes
+    credential: bytes | None
 
 
 class Sasl(NamedTuple):
@@ -285,7 +285,7 @@ def _create_ttl(reader: Reader) -> Create:
 
 def _credential(reader: Reader) -> Auth:
     reader.number()  # a kind that nobody uses
-    return Auth(reader.text(), reader.buffer() or b"")
+    return Auth(reader.name(), reader.buffer())
 
 
 def _reconfigure(reader: Reader) -> Bare:

@@ -10,6 +10,7 @@ Source: `SessionTrackerImpl` and `ExpiryQueue` of ZooKeeper 3.8.
 
 import hashlib
 import hmac
+import math
 
 ID_OF_SERVER = 1 << 56
 
@@ -30,6 +31,7 @@ class Sessions:
         self.next_id = ID_OF_SERVER | (first << 16) & (ID_OF_SERVER - 1)
         self.timeouts: dict[int, float] = {}
         self._deadlines: dict[int, float] = {}
+        self._earliest = math.inf  # no deadline is before this one
 
     def granted(self, wanted: float) -> float:
         """Return the timeout for a client that asked for `wanted` seconds."""
@@ -60,7 +62,9 @@ class Sessions:
 
     def touch(self, session: int, *, now: float) -> None:
         """Take note that a session's client is alive."""
-        self._deadlines[session] = ((now + self.timeouts[session]) // self.tick + 1) * self.tick
+        deadline = ((now + self.timeouts[session]) // self.tick + 1) * self.tick
+        self._deadlines[session] = deadline
+        self._earliest = min(self._earliest, deadline)
 
     def close(self, session: int) -> None:
         """Forget a session."""
@@ -68,7 +72,10 @@ class Sessions:
         self._deadlines.pop(session, None)
 
     def expired(self, *, now: float) -> list[int]:
-        """Return the sessions whose time is over."""
+        """Return the sessions whose time is over; it costs nothing while there can be none."""
+        if now < self._earliest:
+            return []
+        self._earliest = min(self._deadlines.values(), default=math.inf)
         return [session for session, deadline in self._deadlines.items() if deadline <= now]
 
     def deadlines(self) -> dict[float, list[int]]:

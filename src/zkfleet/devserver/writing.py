@@ -8,7 +8,7 @@ Source: `PrepRequestProcessor` and `FinalRequestProcessor` of ZooKeeper 3.8.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from zkfleet import paths
@@ -57,7 +57,7 @@ class Writer:
     zxid: int
     time: int
     session: int
-    identities: Sequence[access.Identity]
+    identities: Collection[access.Identity]
 
     def answer(self, op: Op, wish: Request) -> bytes:
         """Make a change and return the body of the reply."""
