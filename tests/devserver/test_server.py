@@ -407,7 +407,6 @@ WHOLE = {
 NODE = ["/a", "", 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
 OPEN = [[[31, "world", "anyone"]]]
 NO_SNAPSHOTS = {
-    "empty": b"",
     "text": b"dear diary",
     "binary": bytes(range(256)),
     "another document": b'{"a": 1}',
@@ -448,6 +447,14 @@ def test_the_file_of_the_test_above_would_be_taken_if_it_were_whole(tmp_path):
         assert client.ask(Op.EXISTS, wire.read("/a")).code == Code.OK
 
 
+def test_an_empty_file_is_taken_for_a_new_one(tmp_path):
+    file = tmp_path / "data"
+    file.touch()
+    with DevServer(data=file) as served, client_of(served) as client:
+        assert client.ask(Op.CREATE, wire.create("/a")).code == Code.OK
+    assert "/a" in file.read_text()
+
+
 def test_a_folder_is_no_data_file(tmp_path):
     with pytest.raises(BadInput, match="directory"):
         DevServer(data=tmp_path)
@@ -470,6 +477,7 @@ from tests.conformance.wire import Wire
 from tests.conftest import wait_for
 from zkfleet.devserver import DevServer, saving
 from zkfleet.devserver.requests import Op
+from zkfleet.errors import BadInput
 
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 saving.SECONDS_BETWEEN_SAVES = 0.05
@@ -491,7 +499,10 @@ assert client.ping().code == 0
 if len(sys.argv) > 2:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     wait_for(lambda: "/large" in file.read_text())
-served.stop()
+try:
+    served.stop()
+except BadInput as exc:
+    print(exc)
 client.close()
 """
 
@@ -507,6 +518,7 @@ def test_a_full_disk_is_told_once_and_harms_nothing(tmp_path):
     done = with_a_full_disk(file)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("devserver_not_saved") == 1
+    assert "in memory alone" in done.stdout
     assert "Traceback" not in done.stderr
     assert "/first" in file.read_text()
     assert "/large" not in file.read_text()
@@ -517,15 +529,45 @@ def test_a_disk_that_has_room_again_gets_everything(tmp_path):
     done = with_a_full_disk(tmp_path / "data", "and room again")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("devserver_saved_again") == 1
+    assert done.stdout == ""
 
 
-def test_a_file_that_cannot_be_written_is_told_and_the_server_works(tmp_path, caplog):
+def test_a_file_that_cannot_be_written_is_told_and_the_server_works(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(saving, "SECONDS_BETWEEN_SAVES", 0.05)
     folder = tmp_path / "gone"
     folder.mkdir()
-    with DevServer(data=folder / "data") as served, client_of(served) as client:
+    served = DevServer(data=str(folder / "data"), tick=0.1).start()
+    with client_of(served) as client:
         shutil.rmtree(folder)
         assert client.ask(Op.CREATE, wire.create("/a")).code == Code.OK
+        wait_for(lambda: loud(caplog))
+        assert client.ask(Op.EXISTS, wire.read("/a")).code == Code.OK
+    with pytest.raises(BadInput, match="in memory alone"):
+        served.stop()
     assert [record.getMessage().partition(" ")[0] for record in loud(caplog)] == ["devserver_not_saved"]
+    folder.mkdir()
+    with served, client_of(served) as client:
+        assert client.ask(Op.EXISTS, wire.read("/a")).code == Code.OK
+    assert "/a" in (folder / "data").read_text()
+
+
+def test_two_servers_do_not_share_a_file(tmp_path):
+    file = tmp_path / "data"
+    with DevServer(data=file) as first, client_of(first) as client:
+        client.ask(Op.CREATE, wire.create("/first"))
+        with pytest.raises(BadInput, match="another dev server uses it"):
+            DevServer(data=file)
+        first.restart()
+        with pytest.raises(BadInput, match="another dev server uses it"):
+            DevServer(data=file)
+    with DevServer(data=file) as second, client_of(second) as client:
+        assert client.ask(Op.EXISTS, wire.read("/first")).code == Code.OK
+        with pytest.raises(BadInput, match="another dev server uses it"):
+            first.start()
+        client.ask(Op.CREATE, wire.create("/second"))
+    with pytest.raises(BadInput, match="has written to it since"):
+        first.start()
+    assert "/second" in file.read_text()
 
 
 def test_a_file_that_cannot_be_made_is_refused_before_anything_is_served(tmp_path):

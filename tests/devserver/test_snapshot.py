@@ -1,7 +1,5 @@
 """What is written down is what is read again."""
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,43 +68,3 @@ def test_any_other_text_is_refused_with_what_it_is_from(text):
     core = a_core()
     with pytest.raises(BadInput, match="the file: "):
         snapshot.load(text, core.database, core.sessions, now=0, source="the file")
-
-
-def test_a_file_is_replaced_as_a_whole(tmp_path):
-    file = tmp_path / "data"
-    snapshot.write(file, "first")
-    with file.open() as reader:
-        snapshot.write(file, "second")
-        assert reader.read() == "first"
-    assert file.read_text() == "second"
-    assert os.listdir(tmp_path) == ["data"]
-
-
-def test_what_is_beside_a_file_is_left_alone(tmp_path):
-    file, notes, link = tmp_path / "data", tmp_path / "notes", tmp_path / ".data.new"
-    notes.write_text("mine")
-    link.symlink_to(notes)
-    snapshot.write(file, "text")
-    assert (notes.read_text(), link.is_symlink(), file.is_symlink()) == ("mine", True, False)
-    assert sorted(os.listdir(tmp_path)) == [".data.new", "data", "notes"]
-
-
-def test_a_file_is_its_owner_s_alone_and_keeps_the_mode_that_it_was_given(tmp_path):
-    file = tmp_path / "data"
-    snapshot.write(file, "first")
-    assert file.stat().st_mode & 0o777 == 0o600
-    file.chmod(0o640)
-    snapshot.write(file, "second")
-    assert file.stat().st_mode & 0o777 == 0o640
-
-
-def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path):
-    file = tmp_path / "data"
-    file.mkdir()
-    with pytest.raises(OSError):
-        snapshot.write(file, "text")
-    assert os.listdir(tmp_path) == ["data"]
-
-
-def test_a_file_that_is_not_there_holds_nothing(tmp_path):
-    assert snapshot.read(tmp_path / "nowhere") is None

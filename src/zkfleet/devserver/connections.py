@@ -7,7 +7,9 @@ is bounded, and so is how long it is waited for.
 """
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -152,5 +154,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End; a forked child may have the socket open, too."""
+        with contextlib.suppress(OSError):
+            self.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._all.let_go(self._number, self.transport)

@@ -2,23 +2,28 @@
 
 One run, from when it listens until it ends: a thread of its own with asyncio's
 loop, the ticking of the clock, and what becomes of faults that nobody expects.
+Whoever tells the loop something does so under the lock under which the loop is
+told to stop: what was told before that is done, what comes later is refused.
 """
 
 import asyncio
+import contextlib
 import logging
+import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar, cast
 
 from zkfleet.devserver.connections import Connection, Connections
 from zkfleet.devserver.dispatch import Server
-from zkfleet.errors import Closed
+from zkfleet.errors import Closed, WaitTimedOut
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-CANNOT_LISTEN = (OSError, OverflowError, UnicodeError)
+CANNOT_LISTEN = (OSError, OverflowError, ValueError)
 BACKLOG = 1024
 PATIENCE = 10.0
 SECONDS_BETWEEN_COMPLAINTS = 60.0
@@ -42,7 +47,8 @@ class Run:
     ) -> None:
         self.connections = Connections(core, clock)
         self._core, self._now, self._pause, self._also = core, clock, pause, also
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None  # set by the thread, and to None under the lock
         self._thread: threading.Thread | None = None
         self._goes_on = threading.Event()
         self._goes_on.set()
@@ -52,7 +58,8 @@ class Run:
         """Listen, and return the port; clients are answered from now on.
 
         Raises:
-            OSError, OverflowError, UnicodeError: it cannot listen there.
+            OSError, OverflowError, ValueError: it cannot listen there.
+            WaitTimedOut: it is not known in time whether it can.
         """
         ready: Future[int] = Future()
         self._thread = threading.Thread(
@@ -61,23 +68,41 @@ class Run:
         self._thread.start()
         try:
             return ready.result(PATIENCE)
+        except TimeoutError:
+            if ready.cancel():  # the thread sees it, and ends
+                raise WaitTimedOut(f"{host}: it is not known after {PATIENCE:g} s what address that is") from None
+            return ready.result()
         except CANNOT_LISTEN:
-            self._thread.join()
+            self._thread.join(PATIENCE)
             raise
 
     def end(self) -> None:
-        """Break all connections and stop listening; returns when that is done."""
-        loop, self._loop = self._loop, None
-        if loop is not None and self._thread is not None:
-            self.resume()
-            loop.call_soon_threadsafe(loop.stop)
+        """Break all connections and stop listening; returns when that is done.
+
+        Raises:
+            WaitTimedOut: it is still busy; it ends when it is not, and may be waited for again.
+        """
+        with self._lock:
+            loop, self._loop = self._loop, None
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+        self.resume()
+        if self._thread is not None:
             self._thread.join(PATIENCE)
+            if self._thread.is_alive():
+                raise WaitTimedOut(f"a dev server is still busy after {PATIENCE:g} s", hint="stop() it again")
 
     def pause(self) -> None:
-        """Do nothing any more, with all connections open and silent, until `resume`."""
-        if self._loop is not None and self._goes_on.is_set():
-            self._goes_on.clear()
-            self._loop.call_soon_threadsafe(self._goes_on.wait)
+        """Do nothing any more, with all connections open and silent, until `resume`.
+
+        Raises:
+            Closed: the run has ended.
+        """
+        with self._lock:
+            if self._goes_on.is_set():
+                goes_on = threading.Event()
+                self._tell(goes_on.wait)
+                self._goes_on = goes_on
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -90,11 +115,15 @@ class Run:
             Closed: the run has ended.
             TimeoutError: it was not run in time.
         """
-        loop, done = self._loop, Future[T]()
-        if loop is None:
-            raise Closed("this run of a dev server has ended")
-        loop.call_soon_threadsafe(lambda: _settle(done, function))
+        done = Future[T]()
+        with self._lock:
+            self._tell(lambda: _settle(done, function))
         return done.result(PATIENCE)
+
+    def _tell(self, function: Callable[[], object]) -> None:
+        if self._loop is None:
+            raise Closed("this run of a dev server has ended")
+        self._loop.call_soon_threadsafe(function)
 
     # -- on the thread
 
@@ -102,33 +131,44 @@ class Run:
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(self._log_fault)
         try:
-            listener = loop.run_until_complete(
-                loop.create_server(lambda: Connection(self.connections), host, port, backlog=BACKLOG)
-            )
+            listener = loop.run_until_complete(self._listen(host, port))
         except CANNOT_LISTEN as exc:
-            ready.set_exception(exc)
+            if ready.set_running_or_notify_cancel():
+                ready.set_exception(exc)
             _close(loop)
             return
-        self._loop = loop
-        self._tick_and_again(loop)
-        ready.set_result(listener.sockets[0].getsockname()[1])
-        try:
+        if ready.set_running_or_notify_cancel():
+            self._loop = loop
+            loop.call_soon(self._tick_and_again, loop)
+            ready.set_result(_port(listener))
             loop.run_forever()
-        finally:
-            listener.close()
-            self.connections.abort()
-            # Whatever was closed or aborted is told so in the next round.
-            loop.run_until_complete(asyncio.sleep(0))
-            _close(loop)
+        _let_nobody_in(listener)
+        loop.run_until_complete(_who_came_is_in())
+        listener.close()
+        self.connections.abort()
+        # Whatever was closed or aborted is told so in the next round.
+        loop.run_until_complete(asyncio.sleep(0))
+        _close(loop)
+
+    async def _listen(self, host: str, port: int) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(lambda: Connection(self.connections), host, port, backlog=BACKLOG)
+        if port or len(listener.sockets) == 1:
+            return listener
+        # A name of several addresses, and each got a free port of its own.
+        chosen = _port(listener)
+        _let_nobody_in(listener)
+        listener.close()
+        return await loop.create_server(lambda: Connection(self.connections), host, chosen, backlog=BACKLOG)
 
     def _tick_and_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(self._pause, self._tick_and_again, loop)  # whatever becomes of this one
         now = self._now()
         self.connections.carry_out(self._core.tick(now=now))
         self._also(now)
-        loop.call_later(self._pause, self._tick_and_again, loop)
 
     def _log_fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        what, fault, now = str(context.get("message")), context.get("exception"), self._now()
+        what, fault, now = str(context.get("message")), context.get("exception"), time.monotonic()
         if self._loop is None:
             # It is being stopped: what asyncio had planned finds closed sockets.
             logger.debug("devserver_fault_at_end what=%s reason=%s", what, fault)
@@ -139,6 +179,24 @@ class Run:
             # here; asyncio tries again, and again, and tells each time.
             self._complaints[what] = now + SECONDS_BETWEEN_COMPLAINTS
             logger.error("devserver_fault what=%s reason=%s", what, fault)
+
+
+def _port(listener: asyncio.Server) -> int:
+    return int(listener.sockets[0].getsockname()[1])
+
+
+def _let_nobody_in(listener: asyncio.Server) -> None:
+    for one in listener.sockets:
+        # A forked child has it open too; not every system shuts down what listens.
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+async def _who_came_is_in() -> None:
+    """Wait until whoever was accepted has its transport: each has a task, which needs a listener that is open."""
+    coming = asyncio.all_tasks() - {asyncio.current_task()}
+    if coming:
+        await asyncio.wait(coming)
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -4,20 +4,24 @@ What its user holds: the parts of the server put together (`dispatch`, `saving`)
 and one `Run` after another of them.  State outlives a run, connections do not.
 """
 
+import contextlib
+import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from zkfleet.devserver.database import Database
+from zkfleet.devserver.datafile import DataFile
 from zkfleet.devserver.dispatch import Server
 from zkfleet.devserver.running import CANNOT_LISTEN, PATIENCE, Run
 from zkfleet.devserver.saving import Saver
 from zkfleet.devserver.sessions import Sessions
 from zkfleet.endpoints import Endpoint
-from zkfleet.errors import BadAddress, Closed, WaitTimedOut
+from zkfleet.errors import BadAddress, BadInput, Closed, WaitTimedOut
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +38,8 @@ class DevServer:
     Args:
         port: 0 for any that is free; it stays the same over `restart`.
         host: where to listen; loopback unless told otherwise.
-        data: a file to keep everything in between runs, read if it is there.
+        data: a file to keep everything in between runs, read if it is there; one
+            server at a time may run with it.
         tick: seconds; sessions end at the end of one.
         session_timeouts: the shortest and the longest that is granted, in
             seconds; None for 2 and 20 ticks, as in ZooKeeper.
@@ -46,15 +51,17 @@ class DevServer:
         port: int = 0,
         *,
         host: str = LOOPBACK,
-        data: Path | None = None,
+        data: Path | str | None = None,
         tick: float = 2.0,
         session_timeouts: tuple[float, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host, self.port, self.now = host, port, clock
-        self._data, self._tick = data, tick
-        self._timeouts = session_timeouts or (2 * tick, 20 * tick)
+        self._tick, self._timeouts = tick, session_timeouts or (2 * tick, 20 * tick)
+        self._file = None if data is None else DataFile(Path(data))
+        self._lock = threading.RLock()  # whoever starts or ends a run has it
         self._run: Run | None = None
+        self._process = 0  # whose the run is
         self._begin_anew()
         self._saver.load(now=clock())
 
@@ -63,7 +70,7 @@ class DevServer:
         first = time.time_ns() // 1_000_000
         sessions = Sessions(os.urandom(16), first, tick=self._tick, shortest=shortest, longest=longest)
         self.core = Server(sessions, Database(), epoch=(time.time() - self.now()) * 1000)
-        self._saver = Saver(self._data, self.core.database, sessions)
+        self._saver = Saver(self._file, self.core.database, sessions)
 
     @property
     def hosts(self) -> str:
@@ -77,44 +84,66 @@ class DevServer:
 
         Raises:
             BadAddress: it cannot listen there.
+            BadInput: the data file cannot be had.
+            WaitTimedOut: looking up the host takes too long.
         """
-        if self._run is not None:
-            return self
+        with self._lock:
+            if self._run is None:
+                with contextlib.ExitStack() as undo:
+                    self._saver.begin()
+                    undo.callback(self._saver.end)
+                    self._run = self._begin()
+                    undo.pop_all()
+                logger.info("devserver_started hosts=%s: for development and tests, not for production", self.hosts)
+        return self
+
+    def _begin(self) -> Run:
         core, now = self.core, self.now()
         self.core = Server(core.sessions, core.database, epoch=core.epoch, since=now)
         # Whoever was alive gets its whole timeout to come back in.
         for session in core.sessions.timeouts:
             core.sessions.touch(session, now=now)
         pause = min(self._tick / 4, LONGEST_PAUSE)
-        self._run = Run(self.core, clock=self.now, pause=pause, also=self._saver.tick)
+        run = Run(self.core, clock=self.now, pause=pause, also=self._saver.tick)
         try:
-            self.port = self._run.start(self.host, self.port)
+            self.port = run.start(self.host, self.port)
+        except WaitTimedOut:
+            raise
         except CANNOT_LISTEN as exc:
-            self._run = None
             reason = getattr(exc, "strerror", None) or exc
-            raise BadAddress(f"{self.hosts}: {reason}", hint="choose another port; 0 takes a free one") from exc
-        logger.info("devserver_started hosts=%s: for development and tests, not for production", self.hosts)
-        return self
+            knows_port = isinstance(exc, OSError) and exc.errno in (errno.EADDRINUSE, errno.EACCES)
+            hint = "choose another port; 0 takes a free one" if knows_port else "name an address of this machine"
+            raise BadAddress(f"{Endpoint(self.host, self.port)}: {reason}", hint=hint) from exc
+        self._process = os.getpid()
+        return run
 
     def stop(self) -> None:
-        """Stop listening and keep what is to be kept.  Twice is fine."""
-        if self._end():
-            self._saver.save()
+        """Stop listening and keep what is to be kept.  Twice is fine.
+
+        Raises:
+            WaitTimedOut: it is still busy; nothing is lost, and it may be stopped again.
+            BadInput: the data file cannot be written.
+        """
+        with self._lock:
+            self._end(save=True)
 
     def kill(self) -> None:
         """Stop as after a power cut: connections break, nothing is saved now, sessions live on."""
-        self._end()
+        with self._lock:
+            self._end()
 
     def restart(self) -> None:
         """Stop and start again, with everything that was there but the connections and watches."""
-        self._end()
-        self.start()
+        with self._lock:
+            self._end()
+            self.start()
 
     def wipe(self) -> None:
         """Stop, forget everything, sessions too, and start again."""
-        self._end()
-        self._begin_anew()
-        self.start()
+        with self._lock:
+            self._end()
+            self._begin_anew()
+            self.start()
 
     def pause(self) -> None:
         """Do nothing any more, with all connections open and silent, until `resume`.
@@ -126,8 +155,9 @@ class DevServer:
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        if self._run is not None:
-            self._run.resume()
+        run = self._run
+        if run is not None:
+            run.resume()
 
     def expire_session(self, session: int) -> None:
         """End a session as if its time were over.
@@ -152,12 +182,25 @@ class DevServer:
 
     def _running(self) -> Run:
         run = self._run
-        if run is None:
+        if run is None or self._process != os.getpid():
             raise Closed("this dev server does not run", hint="start() it")
         return run
 
-    def _end(self) -> bool:
-        run, self._run = self._run, None
-        if run is not None:
-            run.end()
-        return run is not None
+    def _end(self, *, save: bool = False) -> None:
+        if self._run is None:
+            return
+        if self._process != os.getpid():
+            self._run = None  # it is the parent's, and so is the file
+            return
+        self._run.end()
+        self._run = None
+        try:
+            if save:
+                self._saver.save()
+        except OSError as exc:
+            raise BadInput(
+                f"{self._file and self._file.path}: {exc.strerror}: what was written since is in memory alone",
+                hint="make room, start() the server and stop() it again",
+            ) from exc
+        finally:
+            self._saver.end()

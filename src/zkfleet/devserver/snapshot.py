@@ -1,18 +1,12 @@
 """How does a dev server's state survive its process?
 
-One JSON document with every znode, session and count, written as a whole to a
-file beside the old one and put in its place.  For small trees, like everything
-here.  `dump` and `load` are pure; `read` and `write` touch the file.
+As one JSON document with every znode, session and count.  For small trees, like
+everything here.  Pure: the file is `datafile`'s.
 """
 
 import base64
-import contextlib
 import json
-import os
-import stat
 import struct
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from zkfleet import paths
@@ -101,39 +95,3 @@ def _load(kept: dict[str, Any], database: Database, sessions: Sessions, now: flo
             )
         node.stat()  # which fails if a count is too large for its place
     database.zxid = int(kept["zxid"])
-
-
-def read(file: Path) -> str | None:
-    """Return what a file holds, None if there is no such file.
-
-    Raises:
-        BadInput: it cannot be read, or is no text.
-    """
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise BadInput(f"{file}: {exc.strerror}", hint=_HINT) from exc
-    except UnicodeError as exc:
-        raise BadInput(f"{file}: no snapshot of a dev server: it is no text", hint=_HINT) from exc
-
-
-def write(file: Path, text: str) -> None:
-    """Put a text in the place of a file, as a whole or not at all; raises `OSError`."""
-    file = file.resolve()  # a link stays one
-    # A name that nobody has, and its owner's alone: whoever can read it can take up every session in it.
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    beside = Path(name)
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(handle, stat.S_IMODE(file.stat().st_mode))
-            stream.write(text)
-            stream.flush()
-            os.fsync(handle)
-        beside.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
