@@ -17,8 +17,9 @@ ROOMS = {
     "tree": {"errors", "paths"},
     "registry": {"errors", "paths", "endpoints", "tree"},
     "devserver": {"errors", "paths", "endpoints"},
+    "zeo": {"errors", "paths", "endpoints", "registry"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
-    "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", ""},
+    "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", ""},
     "": {"errors", "registry"},
 }
 HOMES = {
@@ -26,9 +27,11 @@ HOMES = {
     "click": {"cli"},
     "rich": {"cli"},
     "psutil": {"cli", "endpoints", "registry"},
-    "ZEO": {"cli"},
-    "ZODB": {"cli"},
-    "transaction": {"errors", "cli"},
+    "ZEO": {"zeo", "cli"},
+    "ZODB": {"zeo", "cli"},
+    "ZConfig": {"zeo"},
+    "persistent": {"zeo"},
+    "transaction": {"errors", "zeo", "cli"},
 }
 # These decide, and leave doing to others: no clock, no thread, no socket, no file.
 PURE = {
@@ -37,6 +40,7 @@ PURE = {
 }
 PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writing", "reading", "words", "dispatch"]}
 PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launcher"}
+PURE |= {"zkfleet.zeo.described"}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 

@@ -18,7 +18,9 @@ with `raise ... from exc`.  The family:
     |-- Unavailable (TransientError)   try again: nothing is wrong with the request
     |   |-- ConnectFailed  NotConnected
     |   |-- WaitTimedOut (TimeoutError)
-    |   `-- OutcomeUnknown         the link broke while a write was under way
+    |   |-- OutcomeUnknown         the link broke while a write was under way
+    |   `-- ServerBehind           a server that has not all that we have seen
+    |-- WrongDatabase              a server that has another database than ours
     `-- UnsupportedServer  Closed  ForkedSession  MissingDependency
 """
 
@@ -198,6 +200,38 @@ class WaitTimedOut(Unavailable, TimeoutError):
 
 class OutcomeUnknown(Unavailable):
     """The link broke while a write was under way: it may have happened."""
+
+
+class ServerBehind(Unavailable):
+    """A server's last transaction is older than what its client has seen.
+
+    Attributes:
+        address: the server's.
+        has, seen: transaction ids, 16 hex digits each.
+    """
+
+    def __init__(self, address: str, *, has: str, seen: str) -> None:
+        self.address, self.has, self.seen = address, has, seen
+        super().__init__(
+            f"{address}: its last transaction is {has}, and {seen} has been seen here",
+            hint="if an older state was restored on purpose, connect with on_behind='clear'; else wait for the server",
+        )
+
+
+class WrongDatabase(ZkfleetError):
+    """A server holds another database than the one that was followed.
+
+    Attributes:
+        address: the server's.
+        found, expected: identities of databases.
+    """
+
+    def __init__(self, address: str, *, found: str, expected: str) -> None:
+        self.address, self.found, self.expected = address, found, expected
+        super().__init__(
+            f"{address}: it serves the database {found}, and {expected} is expected",
+            hint="two different databases are registered under one path, or a copy took the place of the original",
+        )
 
 
 class UnsupportedServer(ZkfleetError):

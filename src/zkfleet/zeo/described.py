@@ -1,0 +1,70 @@
+"""What does a ZEO server say of itself in its node?
+
+The properties of a provider, written by servers and read by clients and by
+those who look at a fleet.  Pure.  Whoever registers a server of another make,
+by `zkfleet run` perhaps, says none of this; what is not said is not known.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PRIMARY = "primary"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A ZEO server, by its own account.
+
+    Attributes:
+        storages: their names; empty if it does not say.
+        read_only: whether it refuses writing; None if it does not say.
+        role: `primary` for one with standbys or without; "" if it does not say.
+        databases: the identity of what each storage holds, by the storage's name.
+        tids: the last transaction of each storage when the server started, 16 hex digits.
+        monitor: where its monitor listens, `host:port`, or "".
+    """
+
+    storages: tuple[str, ...] = ()
+    read_only: bool | None = None
+    role: str = ""
+    databases: Mapping[str, str] = field(default_factory=dict)
+    tids: Mapping[str, str] = field(default_factory=dict)
+    monitor: str = ""
+
+    def properties(self) -> dict[str, Any]:
+        """Return it as a node's properties."""
+        said = {
+            "storages": list(self.storages),
+            "read_only": self.read_only,
+            "role": self.role,
+            "database": dict(self.databases),
+            "tid": dict(self.tids),
+            "monitor": self.monitor,
+        }
+        return {name: value for name, value in said.items() if value not in ("", None, {}, [])}
+
+
+def described_by(properties: Mapping[str, Any]) -> Described:
+    """Return what a node's properties say; what is not of its kind is taken as not said."""
+    read_only = properties.get("read_only")
+    return Described(
+        storages=_texts(properties.get("storages")),
+        read_only=read_only if isinstance(read_only, bool) else None,
+        role=_text(properties.get("role")),
+        databases=_by_name(properties.get("database")),
+        tids=_by_name(properties.get("tid")),
+        monitor=_text(properties.get("monitor")),
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(_text, value)) if isinstance(value, list) and all(map(_text, value)) else ()
+
+
+def _by_name(value: object) -> dict[str, str]:
+    return {k: v for k, v in value.items() if _text(v)} if isinstance(value, dict) else {}
