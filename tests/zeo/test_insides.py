@@ -16,7 +16,7 @@ from zkfleet.zeo.insides import Repair, is_on, lacking, state_of
     ],
 )
 def test_what_is_needed_is_looked_for(need, there):
-    assert lacking(Repair("it", "", [need])) == (() if there else (need,))
+    assert lacking(Repair("it", "", (need,))) == (() if there else (need,))
 
 
 def test_a_repair_that_cannot_be_made_is_told_once(caplog):

@@ -6,4 +6,14 @@ and this is the only room that knows ZEO's insides.
 
     insides                  what we expect of ZEO, and which repair is off without it
     described                what a server says of itself in its node (pure)
+    client, options          the doors for clients, and what they may be told
+    storage                  what a client holds, and how it hears from the registry
+    candidates               whom it may try, and whom first (pure)
+    link, peer               the connection in use and the one to each server, on ZEO's thread
+    silence, boundary        is the other side there (pure); is no transaction under way
 """
+
+from zkfleet.zeo.client import DB, client, connection
+from zkfleet.zeo.storage import FollowingStorage
+
+__all__ = ["DB", "FollowingStorage", "client", "connection"]

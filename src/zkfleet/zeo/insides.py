@@ -29,7 +29,7 @@ class Repair:
 
     name: str
     without: str
-    needs: Sequence[str]
+    needs: tuple[str, ...]
 
 
 def lacking(repair: Repair) -> tuple[str, ...]:

@@ -1,0 +1,109 @@
+"""What may a client be told, and what of it is ours?
+
+The options of `client` that ZEO's `ClientStorage` does not have, and those of
+its own that it takes without heeding them.
+"""
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ZEO.ClientStorage import ClientStorage
+
+from zkfleet.errors import BadInput
+from zkfleet.zeo.candidates import Mode, Preference, preference
+
+OnBehind = Literal["wait", "refuse", "clear"]
+OnDelisted = Literal["leave", "stay"]
+# What zc.zkzeo's callers may still give, and why it does nothing.
+OUTDATED = {
+    "min_disconnect_poll": "a server that comes back is tried at once",
+    "max_disconnect_poll": "a server that comes back is tried at once",
+    "disconnect_poll": "a server that comes back is tried at once",
+    "drop_cache_rather_verify": "a cache that cannot be verified quickly is always dropped",
+    "wait_for_server_on_startup": "it is now called wait",
+}
+NOBODY = preference(None)
+GONE = dict.fromkeys(
+    ("username", "password", "realm", "credentials"), "ZEO has no passwords since version 5: use ssl= with certificates"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a client follows.
+
+    Attributes:
+        mode: what it wants to do.
+        prefer: the key by which servers are tried.
+        on_delisted: what to do when the connected server is registered no more:
+            `leave` it between two transactions, if another one is there, or `stay`.
+        leave_after: seconds that it must have been gone.
+        on_behind: what to do about a server that lacks transactions that were
+            seen here: `wait` until it has them, `refuse` it, or `clear` the
+            cache and go back in time with it.
+        database: the identity of the database that is expected; "" for the first that is met.
+        ping_interval: seconds of silence before a server is asked for a word; None for never.
+        ping_timeout: seconds that it may take to answer, or to greet.
+    """
+
+    mode: Mode = "write"
+    prefer: Preference = NOBODY
+    on_delisted: OnDelisted = "leave"
+    leave_after: float = 5.0
+    on_behind: OnBehind = "wait"
+    database: str = ""
+    ping_interval: float | None = 5.0
+    ping_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_choice("on_delisted", self.on_delisted, ("leave", "stay"))
+        _check_choice("on_behind", self.on_behind, ("wait", "refuse", "clear"))
+        for name in ("leave_after", "ping_interval", "ping_timeout"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
+                raise BadInput(f"{name} is a positive number of seconds, not {value!r}")
+
+
+def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Part the options of `client` into ours and those of `ClientStorage`.
+
+    Raises:
+        BadInput: one is unknown, or does nothing today.
+    """
+    names = set(Settings.__slots__) - {"mode"}
+    ours = {name: value for name, value in options.items() if name in names}
+    theirs = {name: value for name, value in options.items() if name not in names}
+    for name in [name for name in theirs if name in OUTDATED]:
+        warnings.warn(f"{name} does nothing: {OUTDATED[name]}", DeprecationWarning, stacklevel=4)
+        value = theirs.pop(name)
+        if name == "wait_for_server_on_startup":
+            theirs.setdefault("wait", value)
+    known = set(inspect.signature(ClientStorage).parameters) - {"addr", "_client_factory"}
+    for name in theirs:
+        if name in GONE:
+            raise BadInput(f"{name} does nothing", hint=GONE[name])
+        if name not in known:
+            raise BadInput(
+                f"no option of a ZEO client: {name!r}", hint=f"there are {', '.join(sorted(known - set(GONE)))}"
+            )
+    if theirs.get("read_only") and theirs.get("read_only_fallback"):
+        raise BadInput(
+            "read_only and read_only_fallback exclude each other", hint="read_only_fallback writes if it can"
+        )
+    if "prefer" in ours:
+        ours["prefer"] = preference(ours["prefer"])
+    return Settings(mode=_mode(theirs), **ours), theirs
+
+
+def _mode(options: Mapping[str, Any]) -> Mode:
+    if options.get("read_only"):
+        return "read"
+    return "fallback" if options.get("read_only_fallback") else "write"
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise BadInput(f"{name} is one of {', '.join(choices)}, not {value!r}")

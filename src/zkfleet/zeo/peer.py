@@ -1,0 +1,184 @@
+"""How is one server spoken to?
+
+ZEO's connection to one address, repaired: it is told when to try again, says
+why it cannot, gives up a server that does not greet, and notices silence.
+All on the thread of ZEO's loop, for the `Link` that made it.
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ZEO.asyncio.client import Protocol
+
+from zkfleet.endpoints import Endpoint
+from zkfleet.zeo.silence import Action, Silence
+
+if TYPE_CHECKING:
+    from zkfleet.zeo.link import Link
+
+FIRST_PAUSE = 0.05
+CANNOT_CONNECT = (OSError, ValueError)
+
+
+class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
+    """A connection to one server, from the first try until it is closed.
+
+    Args:
+        link: what it belongs to.
+        address: host and port.
+
+    Attributes:
+        failed: whether a try to reach it failed since it was last told to try.
+    """
+
+    data_received: Callable[[bytes], None]
+
+    def __init__(self, link: "Link", address: tuple[str, int]) -> None:
+        self.link = link
+        self.failed = self._greeted = self._was_heard = False
+        self._retry = asyncio.Event()
+        self._reason: Exception | None = None
+        self._silence: Silence | None = None
+        super().__init__(
+            link.loop,
+            address,
+            link,
+            link.storage_key,
+            link.read_only,
+            link.connect_poll,
+            ssl=link.ssl,
+            ssl_server_hostname=link.ssl_server_hostname,
+        )
+
+    def __str__(self) -> str:
+        return str(Endpoint(*self.addr))
+
+    # -- reaching it
+
+    def connect(self) -> None:
+        """Begin; ZEO calls this at the end of its constructor."""
+        self._connecting = self.loop.create_task(self._try_until_connected())
+
+    def try_now(self) -> None:
+        """Try at once, if it is not connected: somebody has heard that the server is there."""
+        self.failed = False
+        self._retry.set()
+
+    async def _try_until_connected(self) -> None:
+        pause = FIRST_PAUSE
+        while not self.closed:
+            self._retry.clear()
+            try:
+                async with asyncio.timeout(self.link.settings.ping_timeout):
+                    await self._try()
+                return
+            except CANNOT_CONNECT as exc:
+                self.failed = True
+                self.link.note(self, exc)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._retry.wait(), pause * (1 + random.random()))
+                pause = FIRST_PAUSE
+            pause = min(2 * pause, self.connect_poll)
+
+    async def _try(self) -> None:
+        host, port = self.addr
+        name = {"server_hostname": self.ssl_server_hostname} if self.ssl else {}
+        await self.loop.create_connection(self.protocol_factory, host, port, ssl=self.ssl, **name)
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to listen."""
+        _keep_alive(
+            transport.get_extra_info("socket"), self.link.settings.ping_interval, self.link.settings.ping_timeout
+        )
+        super().connection_made(transport)
+        self._listen()
+        self.loop.call_later(self.link.settings.ping_timeout, self._check_greeted)
+
+    def _check_greeted(self) -> None:
+        if not (self._greeted or self.closed):
+            self.give_up("it does not greet: is that a ZEO server, and is it one without TLS?")
+
+    def finish_connection(self, protocol_version: bytes) -> None:
+        """Go on to register: it has greeted."""
+        self._greeted = True
+        super().finish_connection(protocol_version)
+
+    async def verify_connection(self) -> None:
+        """Register with the server and be taken, at a moment that hurts nobody."""
+        async with self.link.moment_for(self):
+            await super().verify_connection()
+
+    # Between the server's answer to `register` and our being taken its
+    # invalidations wait, also while another connection is in use: applied
+    # twice they would be refused.  `Link.verify` applies those that are new.
+    def message_received(self, data: bytes) -> None:
+        """Take a message in, while it is not yet settled that this connection is used."""
+        if self.link.protocol is self:
+            self.sm_protocol.set_receive(super().message_received)
+        elif self.decode(data)[2] == "invalidateTransaction":
+            self.invalidations.append(self.decode(data)[3])
+            return
+        super().message_received(data)
+
+    # -- noticing silence
+
+    def _listen(self) -> None:
+        receive: Callable[[bytes], None] = self.data_received
+
+        # For once: whatever comes after it goes the direct way.
+        def hear(data: bytes) -> None:
+            self._was_heard = True
+            self.data_received = receive
+            receive(data)
+
+        self._was_heard = False
+        self.data_received = hear
+
+    def look(self, *, gone: bool) -> None:
+        """See whether the server is silent, and act on it; called every so often."""
+        if self.closed or not self._greeted:
+            return
+        now, settings = self.loop.time(), self.link.settings
+        if self._silence is None:
+            self._silence = Silence(settings.ping_interval, settings.ping_timeout, now=now)
+        if self._was_heard:
+            self._silence.heard(now)
+            self._listen()
+        match self._silence.step(now=now, gone=gone):
+            case Action.ASK if self.link.protocol is self:
+                self.server_call("ping").add_done_callback(lambda future: future.exception())
+            case Action.BREAK:
+                self.give_up(f"it was silent for {self._silence.lasts(now):.1f} s")
+
+    def give_up(self, reason: str) -> None:
+        """Break the connection; whoever waits for an answer is told so at once."""
+        self._reason = ConnectionAbortedError(f"{self}: {reason}")
+        self.sm_protocol.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        reason = self._reason or exc
+        if not self.closed:
+            self.failed = True
+            self.link.note(self, reason or ConnectionResetError("the server closed the connection"))
+        super().connection_lost(reason)
+
+
+def _keep_alive(one: socket.socket | None, interval: float | None, timeout: float) -> None:
+    """Have the kernel notice a machine that is gone, and data that nobody takes."""
+    if one is None or interval is None or one.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    options = {
+        "TCP_KEEPIDLE": max(1, round(interval)),
+        "TCP_KEEPINTVL": max(1, round(timeout / 3)),
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": round((interval + timeout) * 1000),
+    }
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        if hasattr(socket, name):  # not every system has all of them
+            one.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,161 @@
+"""What does a client hold, and how does it hear from the registry?
+
+A `ClientStorage` whose addresses come from a path of the registry.  The
+registry's callbacks tell its link of new lists; what is done about them is told
+in `link`.
+"""
+
+import contextlib
+import logging
+import os
+import weakref
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from ZEO.asyncio.client import ClientIO, ClientThread
+from ZEO.ClientStorage import ClientStorage
+from ZEO.Exceptions import ClientDisconnected
+
+from zkfleet.errors import ForkedSession
+from zkfleet.registry import InvalidProvider, ProvidersView, Registry
+from zkfleet.zeo.boundary import Boundary
+from zkfleet.zeo.candidates import choose
+from zkfleet.zeo.insides import is_on
+from zkfleet.zeo.link import FOLLOWING, LinkThread
+from zkfleet.zeo.options import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
+    """A storage on whichever server is registered under a path.
+
+    Made by `zkfleet.zeo.client`.  Like every `ClientStorage` it may be used
+    from any thread; after a fork, by the parent alone.
+
+    Args:
+        registry: where servers are registered.
+        path: their node; links are followed.
+        settings: how to follow.
+        owns_registry: whether to close the registry at the end.
+        options: those of `ClientStorage` but for the address.
+
+    Attributes:
+        path: where it follows.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        path: str,
+        settings: Settings,
+        *,
+        owns_registry: bool = False,
+        wait: bool = True,
+        **options: Any,
+    ) -> None:
+        self.path, self._settings = path, settings
+        self._boundary = Boundary()
+        self._ending = contextlib.ExitStack()
+        self._is_empty = False
+        with contextlib.ExitStack() as undo:
+            if owns_registry:
+                undo.callback(registry.close)
+            self._providers = undo.enter_context(contextlib.closing(registry.providers(path)))
+            options["name"] = options.get("name") or f"{registry.session.hosts}{path}"
+            super().__init__([], wait=False, _client_factory=self._start_thread, **options)
+            undo.callback(super().close)
+            _open.add(self)
+            self._providers(self._on_change)
+            if wait:
+                self._wait()
+            self._ending = undo.pop_all()
+
+    def _start_thread(self, *args: Any, **options: Any) -> ClientThread:
+        if not is_on(FOLLOWING):
+            return ClientThread(*args, **options)
+        return LinkThread(*args, settings=self._settings, boundary=self._boundary, **options)
+
+    # -- following
+
+    def _on_change(self, providers: ProvidersView) -> None:
+        said = {name: entry for name, entry in providers.items() if not isinstance(entry, InvalidProvider)}
+        self._tell_if_empty(said)
+        chosen = choose(said, storage=self._storage, mode=self._settings.mode, prefer=self._settings.prefer)
+        if isinstance(self._server, LinkThread):
+            self._server.follow(chosen)
+            return
+        # The registry's callbacks may go on for a moment after the end.
+        with contextlib.suppress(ClientDisconnected):
+            self.new_addr([one.address for one in chosen])
+
+    def _tell_if_empty(self, said: Mapping[str, Any]) -> None:
+        if bool(said) == self._is_empty:
+            self._is_empty = not said
+            if said:
+                logger.info("zeo_servers_registered path=%s servers=%s", self.path, ",".join(sorted(said)))
+            else:
+                logger.warning("zeo_no_servers path=%s: waiting until one registers", self.path)
+
+    # -- what ZEO asks and tells
+
+    def set_server_addr(self, addr: Any) -> None:
+        """Take note of the server's address, without looking up a name for it."""
+        self._server_addr = str(addr)
+
+    def sortKey(self) -> str:  # noqa: N802  the name is ZODB's
+        """Return what orders this storage among others in a transaction: the same for all clients of a path."""
+        super().sortKey()  # which raises if there never was a server
+        return f"{self._storage}:{self.path}"
+
+    def tpc_begin(self, txn: Any, tid: bytes | None = None, status: str = " ") -> None:
+        """Begin a transaction; waits for a server as reading does."""
+        if not self._server.is_connected():
+            self._server.wait()
+        if not self._boundary.enter(txn, self._server.timeout):
+            raise ClientDisconnected(f"{self.path}: the change to another server takes too long")
+        try:
+            super().tpc_begin(txn, tid, status)
+        except BaseException:
+            self._boundary.leave(txn)
+            raise
+
+    def tpc_end(self, txn: Any) -> None:
+        """End a transaction, however it went."""
+        super().tpc_end(txn)
+        self._boundary.leave(txn)
+
+    @property
+    def database(self) -> str:
+        """The identity of the database that is followed, or ""."""
+        io: ClientIO = self._server.client
+        return str(getattr(io, "database", ""))
+
+    def close(self) -> None:
+        """Stop following, and close.  Twice is fine."""
+        _open.discard(self)
+        self._ending.close()
+
+
+# -- after a fork
+
+_open: "weakref.WeakSet[FollowingStorage]" = weakref.WeakSet()
+
+
+def _refuse(*_args: Any, **_options: Any) -> NoReturn:
+    raise ForkedSession(
+        "this ZEO client belongs to the parent process", hint="open the database after the fork, in each child"
+    )
+
+
+def _disable_in_child() -> None:
+    # The thread that does the work is not here, and the cache file's position
+    # is shared: a read would move it under the parent's feet.
+    for storage in _open:
+        storage._server.io_call = storage._server.async_ = storage._async = storage._async_iter = _refuse
+        storage.loadBefore = storage.tpc_begin = _refuse  # type: ignore[method-assign]
+        storage._ending = contextlib.ExitStack()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_disable_in_child)

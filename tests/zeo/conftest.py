@@ -1,0 +1,39 @@
+import pytest
+from kazoo.client import KazooClient
+
+import zkfleet
+from tests.zeo.plain import Zeo
+from zkfleet.devserver import DevServer
+
+
+@pytest.fixture
+def fleet():
+    """A registry with an empty service `/db`, on a dev server of the test's own."""
+    with DevServer(tick=0.2) as server, zkfleet.connect(server.hosts, session_timeout=2) as registry:
+        registry.import_tree("/db\n")
+        yield registry
+
+
+@pytest.fixture
+def zeo(tmp_path):
+    """Starts ZEO's own servers; options as for `Zeo`."""
+    started = []
+
+    def start(name="Data.fs", **options):
+        started.append(Zeo(tmp_path / name, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.thaw()
+        one.kill()
+
+
+@pytest.fixture
+def kazoo_at(fleet):
+    """A bare client of the fleet's ZooKeeper."""
+    client = KazooClient(fleet.session.hosts)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
