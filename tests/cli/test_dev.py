@@ -128,6 +128,20 @@ def test_what_cannot_be_is_an_error_with_a_hint(tmp_path):
     assert (done.exit_code, done.stderr.splitlines()[0]) == (1, "error: /no/file: No such file or directory")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--session-timeout", "5", "1"], "the shortest, 5 s, is above the longest, 1 s"),
+        (["--session-timeout", "1", "3000000"], "3000000.0"),
+        (["--tick", "200000"], "20 ticks: no number of seconds that there can be: 4000000.0"),
+    ],
+)
+def test_timeouts_that_cannot_be_are_an_error_with_a_hint(options, said):
+    done = CliRunner().invoke(main, ["dev", "--port", "0", *options])
+    assert (done.exit_code, done.stderr.count("hint:")) == (1, 1)
+    assert said in done.stderr
+
+
 def test_any_command_has_a_server_of_its_own_if_asked(tmp_path):
     file = tmp_path / "fleet.tree"
     file.write_text(TREE)

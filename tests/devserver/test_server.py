@@ -107,6 +107,40 @@ def test_an_address_that_nobody_can_listen_on_is_a_bad_address(host, port):
     assert set(threading.enumerate()) <= before
 
 
+IMPOSSIBLE = {
+    "no tick": {"tick": 0},
+    "a tick that goes back": {"tick": -1.0},
+    "a tick for ever": {"tick": float("inf")},
+    "a tick that is no number": {"tick": float("nan")},
+    "a tick that is text": {"tick": "2"},
+    "a tick below a millisecond": {"tick": 1e-9},
+    "20 ticks that no client can be told": {"tick": 200_000.0},
+    "timeouts the wrong way round": {"session_timeouts": (5, 1)},
+    "no shortest timeout": {"session_timeouts": (0, 1)},
+    "a shortest timeout that goes back": {"session_timeouts": (-1, 1)},
+    "a longest timeout for ever": {"session_timeouts": (1, float("inf"))},
+    "a timeout that is no number": {"session_timeouts": (1, float("nan"))},
+    "a timeout that no client can be told": {"session_timeouts": (1, 2**31 / 1000)},
+    "one timeout": {"session_timeouts": (1,)},
+    "a number for two": {"session_timeouts": 5},
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_seconds_that_cannot_be_are_refused_before_anything_is_made(tmp_path, what):
+    with pytest.raises(BadInput, match=r"no number of seconds|not two numbers|is above") as refused:
+        DevServer(data=tmp_path / "data", **IMPOSSIBLE[what])
+    assert str(refused.value)
+    assert refused.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_timeout_that_a_client_can_be_told_is_granted():
+    longest = (2**31 - 1) / 1000
+    with DevServer(session_timeouts=(1, longest)) as served, client_of(served, timeout=2**31 - 1) as client:
+        assert client.timeout == 2**31 - 1
+
+
 def test_it_listens_on_loopback_only(served):
     listening = [
         connection.laddr for connection in psutil.Process().net_connections("tcp") if connection.status == "LISTEN"

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +19,7 @@ from zkfleet.devserver.datafile import DataFile
 from zkfleet.devserver.dispatch import Server
 from zkfleet.devserver.running import CANNOT_LISTEN, PATIENCE, Run
 from zkfleet.devserver.saving import Saver
-from zkfleet.devserver.sessions import Sessions
+from zkfleet.devserver.sessions import LONGEST_TIMEOUT, SHORTEST_TIMEOUT, Sessions
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, BadInput, Closed, WaitTimedOut
 
@@ -44,6 +44,9 @@ class DevServer:
         session_timeouts: the shortest and the longest that is granted, in
             seconds; None for 2 and 20 ticks, as in ZooKeeper.
         clock: seconds, on a clock that only goes forward; tests bring their own.
+
+    Raises:
+        BadInput: there can be no such seconds, or the data file cannot be had or is none.
     """
 
     def __init__(
@@ -57,7 +60,8 @@ class DevServer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host, self.port, self.now = host, port, clock
-        self._tick, self._timeouts = tick, session_timeouts or (2 * tick, 20 * tick)
+        _check_seconds("tick", tick)
+        self._tick, self._timeouts = tick, _timeouts(tick, session_timeouts)
         self._file = None if data is None else DataFile(Path(data))
         self._lock = threading.RLock()  # whoever starts or ends a run has it
         self._run: Run | None = None
@@ -204,3 +208,30 @@ class DevServer:
             ) from exc
         finally:
             self._saver.end()
+
+
+def _timeouts(tick: float, wanted: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the shortest and the longest timeout that are granted."""
+    if wanted is None:
+        wanted = 2 * tick, 20 * tick
+        _check_seconds("20 ticks", wanted[1], hint="choose a shorter tick, or session_timeouts")
+    elif not isinstance(wanted, Sequence) or len(wanted) != 2:
+        raise BadInput(f"session_timeouts: not two numbers: {wanted!r}", hint="give the shortest and the longest")
+    shortest, longest = wanted
+    _check_seconds("the shortest of session_timeouts", shortest)
+    _check_seconds("the longest of session_timeouts", longest)
+    if shortest > longest:
+        raise BadInput(
+            f"session_timeouts: the shortest, {shortest:g} s, is above the longest, {longest:g} s",
+            hint="give the shortest first",
+        )
+    return shortest, longest
+
+
+def _check_seconds(name: str, seconds: object, *, hint: str = "") -> None:
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not SHORTEST_TIMEOUT <= seconds <= LONGEST_TIMEOUT:  # type: ignore[operator]
+        raise BadInput(
+            f"{name}: no number of seconds that there can be: {seconds!r}",
+            hint=hint or f"choose one from {SHORTEST_TIMEOUT} to {LONGEST_TIMEOUT:.0f}",
+        )

@@ -13,6 +13,8 @@ import hmac
 import math
 
 ID_OF_SERVER = 1 << 56
+# Seconds; on the wire these are whole milliseconds in 32 bits, and 0 is no timeout at all.
+SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, ((1 << 31) - 1) / 1000
 
 
 class Sessions:

@@ -13,11 +13,10 @@ from zkfleet import paths
 from zkfleet.devserver.access import Acl
 from zkfleet.devserver.database import SYSTEM, Database, Znode
 from zkfleet.devserver.jute import AclEntry
-from zkfleet.devserver.sessions import Sessions
+from zkfleet.devserver.sessions import LONGEST_TIMEOUT, Sessions
 from zkfleet.errors import BadInput
 
 FORMAT = "zkfleet dev server 1"
-LONGEST_TIMEOUT = (1 << 31) / 1000  # seconds: on the wire it is milliseconds in 32 bits
 _HINT = "name a file of its own, or a new one"
 _NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _COUNTS = ("owner", "czxid", "mzxid", "pzxid", "ctime", "mtime", "version", "cversion", "aversion")
@@ -75,7 +74,7 @@ def load(text: str, database: Database, sessions: Sessions, *, now: float, sourc
 def _load(kept: dict[str, Any], database: Database, sessions: Sessions, now: float) -> None:
     sessions.secret, sessions.next_id = bytes.fromhex(kept["secret"]), int(kept["next_id"])
     for session, timeout in kept["sessions"]:
-        if not 0 < timeout < LONGEST_TIMEOUT:
+        if not 0 < timeout <= LONGEST_TIMEOUT:
             raise ValueError(f"no timeout of a session: {timeout}")
         sessions.restore(int(session), float(timeout), now=now)
         sessions.password(int(session))  # which fails if that is no id
