@@ -10,10 +10,16 @@ from click.testing import CliRunner
 import zkfleet
 from tests.conftest import wait_for
 from zkfleet.cli import main
+from zkfleet.cli.dev import LOOK_AGAIN
 from zkfleet.testing.zookeeper import four_letters, free_port
 
 ZKFLEET = [sys.executable, "-c", "from zkfleet.cli import main; main()"]
 TREE = "/svc : http\n  threads = 3\n"
+
+
+def started_with(disposition):
+    """The command as started by somebody who has it hear a SIGHUP, or not."""
+    return [sys.executable, "-c", f"import signal; signal.signal(signal.SIGHUP, signal.{disposition})\n{ZKFLEET[-1]}"]
 
 
 @pytest.fixture
@@ -21,8 +27,8 @@ def dev():
     """Starts `zkfleet dev` with options and returns its process and its connection string."""
     started = []
 
-    def start(*options):
-        line = [*ZKFLEET, "dev", "--port", "0", *options]
+    def start(*options, command=ZKFLEET):
+        line = [*command, "dev", "--port", "0", *options]
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process, process.stdout.readline().strip()
@@ -49,8 +55,18 @@ def test_a_server_says_where_and_what_it_is_and_ends_at_a_signal(dev):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_each_signal_that_asks_to_end_is_heard(dev, number):
-    process, _ = dev()
+    process, _ = dev(command=started_with("SIG_DFL"))
     process.send_signal(number)
+    assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_a_signal_that_it_was_started_to_ignore_does_not_end_it(dev):
+    process, _ = dev(command=started_with("SIG_IGN"))
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(5 * LOOK_AGAIN)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
 
 
@@ -162,3 +178,16 @@ def test_a_server_can_be_run_registered_in_a_server_that_lives_as_long(tmp_path)
         run.send_signal(signal.SIGTERM)
         assert run.wait(10) == 128 + signal.SIGTERM
     wait_for(lambda: not four_letters(port, "ruok", timeout=0.2))
+
+
+SAYS_WHAT_IT_HEARS = "import signal; print(signal.getsignal(signal.SIGHUP).name, flush=True)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("disposition", ["SIG_DFL", "SIG_IGN"])
+def test_a_server_under_run_hears_a_hangup_if_we_would(disposition):
+    line = [*started_with(disposition), "run", "/none", "-z", "dev:", "--address", f"127.0.0.1:{free_port()}", "--"]
+    done = subprocess.run(
+        [*line, sys.executable, "-c", SAYS_WHAT_IT_HEARS], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{disposition}\n"), done.stderr

@@ -8,7 +8,9 @@ import pytest
 
 from tests.conftest import wait_for
 
-DEMO = [sys.executable, "-c", "from zkfleet.cli import main; main()", "demo"]
+# Whoever started the tests may have been told to ignore it.
+HEARING = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+DEMO = [sys.executable, "-c", f"{HEARING}\nfrom zkfleet.cli import main; main()", "demo"]
 pytestmark = pytest.mark.slow
 
 

@@ -21,7 +21,7 @@ import click
 import psutil
 
 from zkfleet.cli import programs
-from zkfleet.cli.options import DEV, Seconds, with_errors
+from zkfleet.cli.options import DEV, Seconds, on_signals, with_errors
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import MissingDependency, ZkfleetError
@@ -231,8 +231,7 @@ def _ensemble(hosts: str | None) -> Iterator[str]:
 def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
     """Run a fleet of ZEO and HTTP servers to look at; some of them will die."""
     _need_zeo()
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
+    on_signals((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="zkfleet-demo-"))
     try:
         with _ensemble(zookeeper) as hosts, connect(hosts, session_timeout=SESSION_SECONDS) as registry:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zkfleet.cli.options import Seconds, with_errors
+from zkfleet.cli.options import Seconds, on_signals, with_errors
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import is_loopback
 
@@ -43,8 +43,7 @@ def dev_command(
         kept = f"kept in {data}" if data else "in memory, gone when it ends"
         click.echo(f"A ZooKeeper for development and tests, not for production; its data are {kept}.", err=True)
         ended: list[int] = []
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _frame: ended.append(number))
+        on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, _frame: ended.append(number))
         click.echo(server.hosts)
         while not ended:
             time.sleep(LOOK_AGAIN)  # an Event has a lock, which a signal in the middle of `wait` finds taken

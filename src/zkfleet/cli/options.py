@@ -1,16 +1,18 @@
 """What do all commands have in common?
 
-The options that say which ensemble and in which form to answer, and the one
-place where errors become a line, a hint and an exit code.
+The options that say which ensemble and in which form to answer, the one place
+where errors become a line, a hint and an exit code, and which signals are heard.
 """
 
 import functools
 import logging
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -145,6 +147,13 @@ def with_errors(function: Command) -> Command:
             raise SystemExit(FAILED) from exc
 
     return command  # type: ignore[return-value]
+
+
+def on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> None:
+    """Have signals handled, but for those that we were started to ignore, as by `nohup`."""
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 _HINTS = {

@@ -17,7 +17,7 @@ import click
 from zkfleet import paths
 from zkfleet.cli import launcher
 from zkfleet.cli.launcher import Launcher, Order
-from zkfleet.cli.options import Ensemble, Seconds, with_ensemble, with_errors
+from zkfleet.cli.options import Ensemble, Seconds, on_signals, with_ensemble, with_errors
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
 from zkfleet.errors import BadAddress, BadInput, NotConnected, ZkfleetError
 from zkfleet.registry.identity import check_not_ours
@@ -114,8 +114,8 @@ class Runner:
 
     def run(self, command: Sequence[str]) -> int:
         """Run a command to its end and return the code to exit with."""
-        for name in (*launcher.TERMINATING, *launcher.PASSED_ON):
-            signal.signal(getattr(signal, name), self._signalled)
+        names = (*launcher.TERMINATING, *launcher.PASSED_ON)
+        on_signals([getattr(signal, name) for name in names], self._signalled)
         # In a process group of its own: of a Ctrl-C it hears from us, and after its address is gone.
         self._child = subprocess.Popen(command, process_group=0)  # noqa: S603  running it is what we were asked for
         for task in (self._await_end, self._await_port):
