@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zkfleet.endpoints import Endpoint, addresses_to_advertise, local_interfaces, parse_endpoint
+from zkfleet.endpoints import (
+    Endpoint,
+    addresses_to_advertise,
+    from_here,
+    is_loopback,
+    is_wildcard,
+    local_interfaces,
+    parse_endpoint,
+)
 from zkfleet.errors import BadAddress
 
 MACHINE = [ipaddress.ip_address(a) for a in ("127.0.0.1", "10.1.2.3", "192.168.7.9", "::1", "fd00::5")]
@@ -114,3 +122,36 @@ def test_port_0_is_not_published():
 
 def test_this_machine_has_a_loopback_address():
     assert any(address.is_loopback for address in local_interfaces())
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "127.1", "0x7f.1", "2130706433"])
+def test_loopback_is_known_in_every_spelling(host):
+    assert is_loopback(host)
+    assert not is_wildcard(host)
+    assert from_here(host) == host
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "10.1", "fd00::1", "example.com", "127.1.example.com", "127.1 x", "127.1\n"]
+)
+def test_what_others_reach_is_not_taken_for_loopback(host):
+    assert not is_loopback(host)
+    assert not is_wildcard(host)
+    assert from_here(host) == host
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("", "127.0.0.1"),
+        ("*", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("0", "127.0.0.1"),
+        ("::", "::1"),
+        ("0::0", "::1"),
+    ],
+)
+def test_what_listens_everywhere_is_reached_at_loopback_of_its_family(host, reached):
+    assert is_wildcard(host)
+    assert not is_loopback(host)
+    assert from_here(host) == reached

@@ -176,9 +176,31 @@ def _known_port(endpoint: Endpoint) -> int:
 
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches what listens at a host."""
-    if host == "localhost":
-        return True
+    address = _numeric(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def is_wildcard(host: str) -> bool:
+    """Tell whether what listens at a host does so at all of this machine's addresses."""
+    address = _numeric(host)
+    return host in WILDCARDS if address is None else address.is_unspecified
+
+
+def from_here(host: str) -> str:
+    """Return where this machine reaches what listens at a host: a loopback address for a wildcard."""
+    if not is_wildcard(host):
+        return host
+    return "::1" if ":" in host else "127.0.0.1"
+
+
+def _numeric(host: str) -> IPAddress | None:
+    """Return the address that a host spells, in the old ways too that all resolvers know: 127.1 is 127.0.0.1."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
+        pass
+    try:
+        # It lets anything stand behind a blank.
+        return ipaddress.IPv4Address(socket.inet_aton(host)) if host.split() == [host] else None
+    except OSError:
+        return None

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import signal
 import socket
@@ -94,14 +95,35 @@ def test_a_signal_at_any_moment_ends_it():
     assert (done.returncode, done.stdout) == (0, "all ended\n"), done.stderr
 
 
-def test_it_warns_of_an_address_that_others_reach_and_of_no_other():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        # Neither can be listened at: the first is no machine's, by RFC 5737, the second taken.
-        for host, warned in (("192.0.2.1", True), ("127.0.0.1", False)):
-            done = CliRunner().invoke(main, ["dev", "--host", host, "--port", port])
-            assert done.exit_code != 0
-            assert ("can read and change everything" in done.stderr) is warned
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("192.0.2.1", "192.0.2.1"),  # no machine's, by RFC 5737
+        ("", "this machine"),
+        ("0.0.0.0", "this machine"),
+        ("::", "this machine"),
+        ("127.0.0.1", None),
+        ("127.1", None),
+    ],
+)
+def test_it_warns_of_an_address_that_others_reach_and_of_no_other(host, named):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) if named != host else contextlib.nullcontext() as taken:
+        port = str(taken.getsockname()[1]) if taken else "0"
+        done = CliRunner().invoke(main, ["dev", "--host", host, "--port", port])
+    assert done.exit_code == 1
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert warnings == [f"warning: whoever reaches {named} can read and change everything"] * (named is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
+def test_a_tree_is_imported_and_a_usable_address_said_wherever_it_listens(dev, tmp_path, host):
+    tree = tmp_path / "fleet.tree"
+    tree.write_text(TREE)
+    _, hosts = dev("--host", host, "--tree", str(tree))
+    with zkfleet.connect(hosts) as registry:
+        assert registry.export_tree() == TREE
 
 
 @pytest.mark.slow

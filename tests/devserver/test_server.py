@@ -12,6 +12,7 @@ import threading
 import psutil
 import pytest
 
+import zkfleet
 from tests.conformance import wire
 from tests.conformance.wire import Closed, Wire
 from tests.conftest import wait_for
@@ -105,6 +106,16 @@ def test_an_address_that_nobody_can_listen_on_is_a_bad_address(host, port):
     with pytest.raises(BadAddress):
         DevServer(port, host=host).start()
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("", "127.0.0.1"), ("*", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("127.1", "127.1")],
+)
+def test_its_connection_string_works_on_this_machine_wherever_it_listens(host, reached):
+    with DevServer(host=host) as served, zkfleet.connect(served.hosts) as registry:
+        assert served.hosts == f"{reached}:{served.port}"
+        assert registry.export_tree() == ""
 
 
 IMPOSSIBLE = {

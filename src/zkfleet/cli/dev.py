@@ -8,14 +8,14 @@ import click
 
 from zkfleet.cli.options import Seconds, on_signals, with_errors
 from zkfleet.devserver import DevServer
-from zkfleet.endpoints import is_loopback
+from zkfleet.endpoints import is_loopback, is_wildcard
 
 LOOK_AGAIN = 0.2
 
 
 @click.command("dev")
 @click.option("--port", type=click.IntRange(0, 65535), default=2181, show_default=True, help="0 for any that is free.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 or :: for all.")
 @click.option("--tree", metavar="FILE", help="Import this text at the start (- for stdin).")
 @click.option("--data", type=click.Path(dir_okay=False, path_type=Path), help="Keep everything in this file, too.")
 @click.option("--tick", type=Seconds(min=0.01), default=2.0, show_default=True, help="Seconds; sessions end with one.")
@@ -33,10 +33,11 @@ def dev_command(
 ) -> None:
     """Run a ZooKeeper for development and tests: in memory, without Java, not for production.
 
-    Its connection string is written to stdout once it answers.
+    Its connection string, for this machine, is written to stdout once it answers.
     """
     if not is_loopback(host):
-        click.echo(f"warning: whoever reaches {host} can read and change everything", err=True)
+        where = "this machine" if is_wildcard(host) else host
+        click.echo(f"warning: whoever reaches {where} can read and change everything", err=True)
     with DevServer(port, host=host, data=data, tick=tick, session_timeouts=timeouts) as server:
         if tree is not None:
             _import(server.hosts, tree)

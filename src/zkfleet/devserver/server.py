@@ -20,7 +20,7 @@ from zkfleet.devserver.dispatch import Server
 from zkfleet.devserver.running import CANNOT_LISTEN, PATIENCE, Run
 from zkfleet.devserver.saving import Saver
 from zkfleet.devserver.sessions import LONGEST_TIMEOUT, SHORTEST_TIMEOUT, Sessions
-from zkfleet.endpoints import Endpoint
+from zkfleet.endpoints import Endpoint, from_here
 from zkfleet.errors import BadAddress, BadInput, Closed, WaitTimedOut
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class DevServer:
 
     Args:
         port: 0 for any that is free; it stays the same over `restart`.
-        host: where to listen; loopback unless told otherwise.
+        host: where to listen; loopback unless told otherwise, "" for all addresses.
         data: a file to keep everything in between runs, read if it is there; one
             server at a time may run with it.
         tick: seconds; sessions end at the end of one.
@@ -59,7 +59,7 @@ class DevServer:
         session_timeouts: tuple[float, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.host, self.port, self.now = host, port, clock
+        self.host, self.port, self.now = "" if host == "*" else host, port, clock
         _check_seconds("tick", tick)
         self._tick, self._timeouts = tick, _timeouts(tick, session_timeouts)
         self._file = None if data is None else DataFile(Path(data))
@@ -78,8 +78,8 @@ class DevServer:
 
     @property
     def hosts(self) -> str:
-        """The connection string."""
-        return str(Endpoint(self.host, self.port))
+        """The connection string, for clients on this machine."""
+        return str(Endpoint(from_here(self.host), self.port))
 
     # -- coming and going
 
