@@ -1,8 +1,14 @@
 """The fixtures that we ship, in a project of their own."""
 
+import time
+
 import pytest
 
+from tests.conftest import wait_for
+from zkfleet.errors import WaitTimedOut
 from zkfleet.testing import Clock
+from zkfleet.testing.plugin import ZooKeeper
+from zkfleet.testing.zookeeper import four_letters
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.slow
@@ -54,6 +60,32 @@ def test_every_test_has_a_server_that_it_may_break(pytester, options, kind):
         TESTS + f"\ndef test_the_kind(zookeeper):\n    assert type(zookeeper.server).__name__ == {kind!r}\n"
     )
     pytester.runpytest_subprocess("-W", "error", *options).assert_outcomes(passed=4)
+
+
+def test_a_test_that_ends_with_its_server_paused_waits_for_nothing(own_zookeeper):
+    made = ZooKeeper(own_zookeeper)
+    made.connect()
+    made.pause()
+    made.close()
+    # The real one may keep an empty set for a while; behind it is how many sessions there are.
+    assert four_letters(own_zookeeper.port, "dump").splitlines()[1].endswith("/(0):")
+
+
+def test_expiring_a_session_of_a_paused_server_says_what_to_do_and_does_nothing(own_zookeeper):
+    made = ZooKeeper(own_zookeeper)
+    registry = made.connect()
+    made.pause()
+    begun = time.monotonic()
+    with pytest.raises(WaitTimedOut, match="no answer") as caught:
+        made.expire_session(registry)
+    assert time.monotonic() - begun < 8
+    assert "resume()" in caught.value.hint
+    made.resume()
+    assert registry.export_tree() == ""
+    former = registry.session.session_id
+    made.expire_session(registry)
+    wait_for(lambda: registry.session.session_id not in (0, former))
+    made.close()
 
 
 def test_a_clock_stands_still_until_it_is_moved():

@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 from tests.conftest import wait_for
 from zkfleet.errors import Closed, MissingDependency, WaitTimedOut
 from zkfleet.testing import Proxy, ZooKeeperServer, expire_session
-from zkfleet.testing.zookeeper import class_path, four_letters
+from zkfleet.testing.zookeeper import class_path, four_letters, free_port
 
 
 @pytest.fixture
@@ -130,6 +130,13 @@ def test_a_session_that_is_killed_takes_its_nodes_with_it(hosts, kazoo):
     assert not kazoo.exists("/ephemeral")
     victim.stop()
     victim.close()
+
+
+def test_a_session_cannot_be_killed_where_nobody_answers(monkeypatch):
+    monkeypatch.setattr("zkfleet.testing.zookeeper.START_TIMEOUT", 0.05)
+    with pytest.raises(WaitTimedOut, match="no ZooKeeper answered") as caught:
+        expire_session(f"127.0.0.1:{free_port()}", (1, bytes(16)))
+    assert "resume()" in caught.value.hint
 
 
 def test_a_proxy_passes_on_swallows_and_refuses(zookeeper):

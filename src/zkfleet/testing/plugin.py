@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from zkfleet.devserver import DevServer
+from zkfleet.errors import WaitTimedOut
 from zkfleet.registry import Registry, connect
-from zkfleet.testing.zookeeper import ZooKeeperServer, expire_session
+from zkfleet.testing.zookeeper import ZooKeeperServer, expire_session, four_letters
 
 TICK_SECONDS = 0.5
+PATIENCE = 3.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,7 +55,14 @@ class ZooKeeper:
         return self._opened.enter_context(connect(self.hosts, **options))
 
     def expire_session(self, registry: Registry) -> None:
-        """End a registry's session as if its time were over."""
+        """End a registry's session as if its time were over.
+
+        Raises:
+            WaitTimedOut: the server does not answer.
+        """
+        # Asked before the session is taken over: that would be done when it goes on, by nobody.
+        if not four_letters(self.server.port, "srvr", PATIENCE):
+            raise WaitTimedOut(f"{self.hosts}: no answer in {PATIENCE:g} s", hint="if it is paused, resume() it")
         expire_session(self.hosts, registry.session.client.client_id)
 
     def pause(self) -> None:
@@ -73,7 +82,8 @@ class ZooKeeper:
         self.server.wipe()
 
     def close(self) -> None:
-        """End the sessions that `connect` opened."""
+        """End the sessions that `connect` opened, by a server that goes on for that."""
+        self.server.resume()
         self._opened.close()
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
 
 from zkfleet.errors import Closed, MissingDependency, WaitTimedOut
 
@@ -297,11 +298,18 @@ def expire_session(hosts: str, client_id: tuple[int, bytes]) -> None:
 
     A second client that shows the same id and password takes the session over,
     and closes it.
+
+    Raises:
+        WaitTimedOut: nobody answers.
     """
     # Without the chroot, whose check would be one more request to lose.
     killer = KazooClient(hosts.partition("/")[0], client_id=client_id)
     try:
         killer.start(timeout=START_TIMEOUT)
+    except KazooTimeoutError as exc:
+        raise WaitTimedOut(
+            f"no ZooKeeper answered at {hosts} within {START_TIMEOUT:g} s", hint="start() it, or resume() it"
+        ) from exc
     finally:
         with contextlib.suppress(OSError):
             killer.stop()
