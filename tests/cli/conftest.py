@@ -2,6 +2,8 @@ import logging
 
 import pytest
 
+from zkfleet.cli.options import dev_server
+
 
 @pytest.fixture(autouse=True)
 def logging_as_before():
@@ -12,3 +14,10 @@ def logging_as_before():
     for logger, level, handlers in before:
         logger.setLevel(level)
         logger.handlers[:] = handlers
+
+
+@pytest.fixture(autouse=True)
+def a_dev_server_for_each_test():
+    """`-z dev:` is one server as long as the process lives."""
+    yield
+    dev_server.cache_clear()

@@ -21,7 +21,7 @@ import click
 import psutil
 
 from zkfleet.cli import programs
-from zkfleet.cli.options import DEV, Seconds, on_signals, with_errors
+from zkfleet.cli.options import Seconds, asks_for_dev, on_signals, with_errors
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import MissingDependency, ZkfleetError
@@ -209,7 +209,7 @@ What to try next, in another terminal (this fleet runs for {seconds:g} s, or unt
 @contextlib.contextmanager
 def _ensemble(hosts: str | None) -> Iterator[str]:
     """Yield a connection string for the demo: of its own server, or below a node of a given one."""
-    if hosts in (None, DEV):
+    if hosts is None or asks_for_dev(hosts):
         with DevServer(tick=0.2) as server:
             yield server.hosts
         return

@@ -41,8 +41,10 @@ def dev_command(
     with DevServer(port, host=host, data=data, tick=tick, session_timeouts=timeouts) as server:
         if tree is not None:
             _import(server.hosts, tree)
-        kept = f"kept in {data}" if data else "in memory, gone when it ends"
-        click.echo(f"A ZooKeeper for development and tests, not for production; its data are {kept}.", err=True)
+        kept = f"kept in {data} between runs" if data else "gone when it ends"
+        click.echo(
+            f"A ZooKeeper for development and tests, not for production.  Its data are in memory, and {kept}.", err=True
+        )
         ended: list[int] = []
         on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, _frame: ended.append(number))
         click.echo(server.hosts)

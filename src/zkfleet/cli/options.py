@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import get_completion_class
 
-from zkfleet.errors import WaitTimedOut, ZkfleetError
+from zkfleet.errors import BadHosts, BadInput, WaitTimedOut, ZkfleetError
 
 if TYPE_CHECKING:
     from zkfleet.registry import Registry
@@ -57,7 +57,14 @@ class Ensemble:
         from zkfleet.registry.hosts import chosen_by
 
         hosts, _ = chosen_by(self.hosts)
-        return dev_server() if hosts == DEV else hosts
+        if not asks_for_dev(hosts):
+            return hosts
+        if self.sasl or self.ca or self.certificate or self.key:
+            raise BadInput(
+                f"{DEV} has no TLS and no SASL",
+                hint="leave --tls-... and --sasl out, or name a ZooKeeper that has them",
+            )
+        return dev_server()
 
     def _credentials(self) -> dict[str, Any]:
         from zkfleet.registry import TLS
@@ -80,6 +87,20 @@ class Seconds(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is no number of seconds.", param, ctx)
         return number
+
+
+def asks_for_dev(hosts: str | None) -> bool:
+    """Tell whether a connection string means a dev server of one's own.
+
+    Raises:
+        BadHosts: it means a part of one, which is empty.
+    """
+    scheme, colon, chroot = (hosts or "").strip().partition(":")
+    if f"{scheme}{colon}".lower() != DEV or chroot[:1] not in ("", "/"):
+        return False
+    if chroot.strip("/"):
+        raise BadHosts(f"{hosts!r}: an empty server has no {chroot}", hint=f"write {DEV} alone")
+    return True
 
 
 @functools.cache
