@@ -450,6 +450,7 @@ WHOLE = {
     "lifetimes": {},
 }
 NODE = ["/a", "", 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
+ROOT = ["/", "", 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]
 OPEN = [[[31, "world", "anyone"]]]
 NO_SNAPSHOTS = {
     "text": b"dear diary",
@@ -461,14 +462,14 @@ NO_SNAPSHOTS = {
     "another format": json.dumps(WHOLE | {"format": "zkfleet dev server 99"}).encode(),
     "half of one": json.dumps(WHOLE).encode()[:-20],
     "nodes that are none": json.dumps(WHOLE | {"nodes": [1]}).encode(),
-    "no parent": json.dumps(WHOLE | {"nodes": [["/b/c", *NODE[1:]]], "acls": OPEN}).encode(),
-    "no path": json.dumps(WHOLE | {"nodes": [["b//", *NODE[1:]]], "acls": OPEN}).encode(),
-    "data that are none": json.dumps(WHOLE | {"nodes": [["/a", "!", *NODE[2:]]], "acls": OPEN}).encode(),
-    "an owner that is none": json.dumps(WHOLE | {"nodes": [[*NODE[:3], 77, *NODE[4:]]], "acls": OPEN}).encode(),
-    "a count too large": json.dumps(WHOLE | {"nodes": [[*NODE[:4], 1 << 64, *NODE[5:]]], "acls": OPEN}).encode(),
+    "no parent": json.dumps(WHOLE | {"nodes": [ROOT, ["/b/c", *NODE[1:]]], "acls": OPEN}).encode(),
+    "no path": json.dumps(WHOLE | {"nodes": [ROOT, ["b//", *NODE[1:]]], "acls": OPEN}).encode(),
+    "data that are none": json.dumps(WHOLE | {"nodes": [ROOT, ["/a", "!", *NODE[2:]]], "acls": OPEN}).encode(),
+    "an owner that is none": json.dumps(WHOLE | {"nodes": [ROOT, [*NODE[:3], 77, *NODE[4:]]], "acls": OPEN}).encode(),
+    "a count too large": json.dumps(WHOLE | {"nodes": [ROOT, [*NODE[:4], 1 << 64, *NODE[5:]]], "acls": OPEN}).encode(),
     "a session too large": json.dumps(WHOLE | {"sessions": [[1 << 70, 5.0]]}).encode(),
     "a timeout that is none": json.dumps(WHOLE | {"sessions": [[1, float("nan")]]}).encode(),
-    "lifetimes that are none": json.dumps(WHOLE | {"lifetimes": [], "nodes": [NODE], "acls": OPEN}).encode(),
+    "lifetimes that are none": json.dumps(WHOLE | {"lifetimes": [], "nodes": [ROOT, NODE], "acls": OPEN}).encode(),
     "a zxid that is none": json.dumps(WHOLE | {"zxid": 1e999}).encode(),
 }
 
@@ -487,7 +488,7 @@ def test_a_file_that_is_something_else_is_refused_and_stays_as_it_is(tmp_path, w
 
 def test_the_file_of_the_test_above_would_be_taken_if_it_were_whole(tmp_path):
     file = tmp_path / "data"
-    file.write_text(json.dumps(WHOLE | {"nodes": [NODE], "acls": OPEN}))
+    file.write_text(json.dumps(WHOLE | {"nodes": [ROOT, NODE], "acls": OPEN}))
     with DevServer(data=file) as served, client_of(served) as client:
         assert client.ask(Op.EXISTS, wire.read("/a")).code == Code.OK
 
