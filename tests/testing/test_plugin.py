@@ -1,12 +1,15 @@
 """The fixtures that we ship, in a project of their own."""
 
+import contextlib
 import time
 
 import pytest
 
+import zkfleet
+from tests.conformance.wire import Closed, Wire
 from tests.conftest import wait_for
 from zkfleet.errors import WaitTimedOut
-from zkfleet.testing import Clock
+from zkfleet.testing import Clock, DevServer
 from zkfleet.testing.plugin import ZooKeeper
 from zkfleet.testing.zookeeper import four_letters
 
@@ -95,3 +98,25 @@ def test_a_clock_stands_still_until_it_is_moved():
     assert clock() == 7.5
     with pytest.raises(ValueError, match="does not go back"):
         clock.advance(-1)
+
+
+def test_sessions_end_when_the_clock_is_moved_and_neither_silence_nor_pings_change_that():
+    clock = Clock()
+    with (
+        DevServer(tick=0.1, clock=clock) as server,
+        zkfleet.connect(server.hosts, session_timeout=0.5) as pinging,
+        contextlib.closing(Wire(server.hosts, timeout=500)) as silent,
+    ):
+        former = pinging.session.session_id
+        sessions = {former, silent.session}
+        for moved in (0.0, 0.3):
+            clock.advance(moved)
+            begun, received = time.monotonic(), server.core.received
+            # Until both would be over by the clock on the wall.
+            wait_for(lambda: server.core.received > received + 2 and time.monotonic() > begun + 1)  # noqa: B023
+            assert set(server.core.sessions.timeouts) == sessions
+        clock.advance(60)
+        wait_for(lambda: pinging.session.session_id not in (0, former))
+        assert not set(server.core.sessions.timeouts) & sessions
+        with pytest.raises(Closed):
+            silent.read()
