@@ -2,10 +2,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
+import zkfleet
 from tests.conftest import wait_for
 
 # Whoever started the tests may have been told to ignore it.
@@ -37,6 +39,31 @@ def test_the_story_is_told_once_and_leaves_nothing_behind(environment, tmp_path)
     assert "the counter is 3" in done.stdout
     assert family(str(tmp_path)) == []
     assert [entry.name for entry in tmp_path.iterdir() if "zkfleet" in entry.name or "zookeeper" in entry.name] == []
+
+
+def test_it_needs_no_java(environment, tmp_path):
+    tools, elsewhere = tmp_path / "bin", tmp_path / "elsewhere"
+    tools.mkdir()
+    elsewhere.mkdir()
+    without = {name: value for name, value in environment.items() if name not in ("JAVA_HOME", "ZOOKEEPER_HOME")}
+    without |= {"PATH": str(tools), "PYTHONPATH": str(Path(zkfleet.__file__).parents[1])}
+    find = "from zkfleet.testing.zookeeper import java; java()"
+    looked = subprocess.run(
+        [sys.executable, "-c", find], env=without, cwd=elsewhere, capture_output=True, text=True, check=False
+    )
+    assert "there is no Java on this machine" in looked.stderr
+    done = subprocess.run(
+        [*DEMO, "--once", "-z", "dev:"],
+        env=without,
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the counter is 3" in done.stdout
+    assert family(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
