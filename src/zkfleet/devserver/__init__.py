@@ -13,7 +13,7 @@ unmodified.  Everything is in memory; production is a real ensemble.
 All of these are pure: bytes and time in, bytes and orders out.  The shell:
 
     connections, running        sockets; a thread with a loop and a clock
-    snapshot, saving            a file
+    snapshot, saving, datafile  a file: what it says, when it is written, where
     server                      the `DevServer` that its user has
 """
 
