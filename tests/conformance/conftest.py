@@ -5,8 +5,13 @@ import pytest
 from zkfleet.devserver import DevServer
 from zkfleet.testing import ZooKeeperServer
 
-# Nothing may happen by itself: no session ends, no container goes.
-REAL_OPTIONS = ("-Dzookeeper.extendedTypesEnabled=true", "-Dznode.container.checkIntervalMs=100000000")
+# Nothing may happen by itself: no session ends, no container goes.  Nor may the
+# machine's locale matter, as it does to how Java 17 reads passwords.
+REAL_OPTIONS = (
+    "-Dzookeeper.extendedTypesEnabled=true",
+    "-Dznode.container.checkIntervalMs=100000000",
+    "-Dfile.encoding=UTF-8",
+)
 
 
 @pytest.fixture(scope="module")

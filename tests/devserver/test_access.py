@@ -91,6 +91,7 @@ def test_one_matching_entry_with_one_of_the_bits_is_enough():
         ("10.1.3.0/24", False),
         ("+10.01.2.003/+32", True),
         ("10.1.2.3/-0", True),
+        ("1\u0660.1.2.0/2\u0664", True),
     ],
 )
 def test_addresses_are_matched_by_their_first_bits(network, inside):

@@ -200,7 +200,9 @@ def test_the_codec_takes_bytes_or_calls_them_malformed():
 
 
 def test_what_the_codec_wrote_it_reads():
-    texts, buffers = st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.one_of(st.none(), st.binary())
+    # What is beyond 16 bits it writes as ZooKeeper does, which is no UTF-8.
+    texts = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]))
+    buffers = st.one_of(st.none(), st.binary())
     entries = st.builds(jute.AclEntry, st.integers(-(2**31), 2**31 - 1), texts, texts)
 
     @FEW

@@ -17,11 +17,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from zkfleet.devserver.codes import Code, Refused
-from zkfleet.devserver.jute import AclEntry
+from zkfleet.devserver.jute import AclEntry, decoded
 
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
 ALL = READ | WRITE | CREATE | DELETE | ADMIN
-_NUMBER = re.compile(r"[+-]?[0-9]{1,100}")
+_NUMBER = re.compile(r"[+-]?\d{1,100}")
 Acl = tuple[AclEntry, ...]
 OPEN: Acl = (AclEntry(ALL, "world", "anyone"),)
 READABLE: Acl = (AclEntry(READ, "world", "anyone"),)
@@ -46,7 +46,7 @@ def authenticate(scheme: str, credential: bytes | None, address: str) -> Identit
         Refused: nobody here knows that scheme, or there is no credential.
     """
     if scheme == "digest" and credential is not None:
-        text = credential.decode(errors="replace")
+        text = decoded(credential)
         hashed = base64.b64encode(hashlib.sha1(text.encode(), usedforsecurity=False).digest()).decode()
         return Identity("digest", f"{text.partition(':')[0]}:{hashed}")
     if scheme == "ip":
@@ -101,7 +101,7 @@ def _network(text: str) -> tuple[int, int] | None:
 
 
 def _number(text: str, most: int) -> int | None:
-    """Return what Java reads from a text: a sign and zeros in front are fine."""
+    """Return what Java reads from a text: a sign and zeros in front are fine, and so are any alphabet's digits."""
     if not _NUMBER.fullmatch(text):
         return None
     number = int(text)

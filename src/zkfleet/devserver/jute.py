@@ -5,9 +5,11 @@ vectors that begin with their length, -1 for none at all.  A `Reader` takes
 them from a request and refuses what is cut short or impossible; the functions
 make them.  What the values mean is in `requests` and `replies`.
 
-Source: `zookeeper.jute` and `BinaryInputArchive` of ZooKeeper 3.8.
+Source: `zookeeper.jute`, `BinaryInputArchive` and `BinaryOutputArchive` of
+ZooKeeper 3.8; how Java decodes UTF-8.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
@@ -18,6 +20,9 @@ INT = struct.Struct(">i")
 LONG = struct.Struct(">q")
 LONGEST = 0xFFFFF  # jute.maxbuffer, in bytes: of a packet and of all in it
 NONE = INT.pack(-1)
+_HALVES = struct.Struct(">2H")
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]?")
+_BEYOND_16_BITS = re.compile("[\U00010000-\U0010ffff]")
 
 
 class Malformed(Exception):
@@ -83,7 +88,7 @@ class Reader:
         found = self.buffer()
         if found is None:
             raise Malformed("no text at all")
-        return found.decode(errors="replace")
+        return decoded(found)
 
     def vector(self, take: Callable[[], T]) -> list[T]:
         """Take as many values as it says, each with `take`."""
@@ -103,13 +108,28 @@ class Reader:
 
     def name(self) -> str:
         """Take text; none at all is the same as the empty one."""
-        return (self.buffer() or b"").decode(errors="replace")
+        return decoded(self.buffer() or b"")
+
+
+def decoded(data: bytes) -> str:
+    """Return the text that some bytes spell; what is no UTF-8 becomes U+FFFD."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        # Java has one U+FFFD for a surrogate, and Python one for each of its bytes.
+        return _SURROGATE.sub(b"\xff", data).decode(errors="replace")
 
 
 def text(value: str) -> bytes:
-    """Return the bytes of a text."""
-    encoded = value.encode(errors="replace")
+    """Return the bytes of a text; as ZooKeeper does, a character beyond U+FFFF is spelled as two surrogates."""
+    if not value.isascii():
+        value = _BEYOND_16_BITS.sub(_in_halves, value)
+    encoded = value.encode(errors="surrogatepass")
     return INT.pack(len(encoded)) + encoded
+
+
+def _in_halves(found: re.Match[str]) -> str:
+    return "".join(map(chr, _HALVES.unpack(found[0].encode("utf-16-be"))))
 
 
 def buffer(value: bytes | None) -> bytes:
