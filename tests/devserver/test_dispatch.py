@@ -400,6 +400,12 @@ def test_watches_are_gone_with_their_connection(driven, ann, bob):
     assert again.told() == []
 
 
+def test_no_watch_is_found_at_what_is_no_path(ann):
+    for path, code in (("/a", Code.OK), ("a", Code.MARSHALLING_ERROR), ("", Code.NO_WATCHER)):
+        assert ann.ask(Op.ADD_WATCH, jute.text(path) + wire.number(0)).code == Code.OK
+        assert ann.ask(Op.CHECK_WATCHES, jute.text(path) + wire.number(3)).code == code
+
+
 def test_watches_that_are_set_again_tell_what_was_missed(driven, ann, bob):
     for path in ("/same", "/changed", "/deleted", "/parent"):
         ann.ask(Op.CREATE, wire.create(path))
@@ -437,6 +443,12 @@ def test_credentials_belong_to_the_connection_and_not_to_the_session(driven, ann
 def test_an_unknown_scheme_of_credentials_closes_the_connection(ann):
     assert ann.ask(Op.AUTH, wire.auth("nonsense", b"x"), xid=-4).code == Code.AUTH_FAILED
     assert ann.closed
+
+
+def test_a_step_of_a_login_without_a_token_closes_the_connection(ann):
+    assert ann.ask(Op.SASL, jute.buffer(b"")).body == jute.NONE
+    with pytest.raises(Closed):
+        ann.ask(Op.SASL, jute.NONE)
 
 
 # -- what always holds

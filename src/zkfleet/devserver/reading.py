@@ -154,7 +154,11 @@ class Reader:
                 self.watches.add(path, self.connection, _mode(number))
                 return jute.INT.pack(0)
             case CheckWatches(path, number):
-                found = self.watches.exists(path, _kind(number))
+                kind = _kind(number)
+                # As in ZooKeeper 3.8: it cuts the path at its last slash, if there is a path.
+                if path and "/" not in path:
+                    raise Malformed("a path without a slash")
+                found = path != "" and self.watches.exists(path, kind)
             case RemoveWatches(path, number):
                 found = self.watches.remove(path, self.connection, _kind(number))
         if not found:

@@ -234,7 +234,7 @@ class Auth(NamedTuple):
 class Sasl(NamedTuple):
     """A step of a SASL negotiation."""
 
-    token: bytes | None
+    token: bytes
 
 
 class Bare(NamedTuple):
@@ -286,6 +286,13 @@ def _create_ttl(reader: Reader) -> Create:
 def _credential(reader: Reader) -> Auth:
     reader.number()  # a kind that nobody uses
     return Auth(reader.name(), reader.buffer())
+
+
+def _token(reader: Reader) -> Sasl:
+    token = reader.buffer()
+    if token is None:
+        raise Malformed("no token at all")
+    return Sasl(token)
 
 
 def _reconfigure(reader: Reader) -> Bare:
@@ -371,5 +378,5 @@ _DECODERS: dict[Op, Callable[[Reader], Request]] = {
     Op.SET_WATCHES2: _set_watches2,
     Op.RECONFIG: _reconfigure,
     Op.AUTH: _credential,
-    Op.SASL: lambda reader: Sasl(reader.buffer()),
+    Op.SASL: _token,
 }
