@@ -25,6 +25,11 @@ def served():
         yield served
 
 
+def threads():
+    """The threads of all dev servers; those of others in this process, and of other tests, among them."""
+    return {thread for thread in threading.enumerate() if thread.name == "zkfleet-devserver"}
+
+
 @contextlib.contextmanager
 def client_of(served, **wish):
     with contextlib.closing(Wire(served.hosts, **wish)) as client:
@@ -40,15 +45,16 @@ def test_several_threads_restart_one_server(served):
         except ZkfleetError as exc:
             failed.append(exc)
 
+    others = threads() - {served._run._thread}
     for _ in range(5):
-        threads = [threading.Thread(target=restart) for _ in range(4)]
-        for thread in threads:
+        restarting = [threading.Thread(target=restart) for _ in range(4)]
+        for thread in restarting:
             thread.start()
-        for thread in threads:
+        for thread in restarting:
             thread.join()
     assert failed == []
     served.stop()
-    assert [thread for thread in threading.enumerate() if thread.name == "zkfleet-devserver"] == []
+    assert threads() == others
 
 
 def test_whatever_is_asked_while_it_comes_and_goes_is_done_or_refused(served):
@@ -120,11 +126,11 @@ def test_a_host_that_is_looked_up_for_too_long_is_given_up(monkeypatch):
 
     monkeypatch.setattr(running, "PATIENCE", 0.05)
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    served = DevServer(host="localhost")
+    served, others = DevServer(host="localhost"), threads()
     with pytest.raises(WaitTimedOut, match="localhost"):
         served.start()
     looked_up.set()
-    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "zkfleet-devserver"])
+    wait_for(lambda: threads() == others, what="its thread ends")
     monkeypatch.undo()
     with served:
         assert served.port

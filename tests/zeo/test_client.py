@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 import transaction
+import ZEO
 from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected
 
@@ -276,34 +277,42 @@ def test_a_delisted_server_is_left_for_another_and_no_commit_fails(fleet, zeo):
         other.close()
 
 
-def test_readers_and_writers_on_many_threads_see_no_move(fleet, zeo):
+def test_readers_and_writers_on_many_threads_see_no_move(fleet, zeo, caplog):
     server = zeo()
     with Proxy(server.port) as one, Proxy(server.port) as two:
         homes = [("127.0.0.1", one.port), ("127.0.0.1", two.port)]
         registration = fleet.register("/db", homes[0])
-        with database(fleet, "/db", leave_after=0.1, cache_size=1) as found:
+        with database(fleet, "/db", leave_after=0.1) as found, closing(ZEO.DB(("127.0.0.1", server.port))) as other:
             with found.transaction() as connection:
                 for n in range(4):
                     connection.root()[n] = PersistentMapping()
             through = threading.Event()
 
-            def write(n):
-                done, manager = 0, transaction.TransactionManager()
+            def again_and_again(function):
+                done = 0
                 while not through.is_set():
-                    manager.begin()
-                    connection = found.open(manager)
-                    connection.root()[n]["n"] = done = done + 1
-                    manager.commit()
-                    connection.close()
+                    done += 1
+                    function(done)
                 return done
 
-            working = [Background(lambda n=n: write(n)) for n in range(4)]
+            def write(where, n, value):
+                manager = transaction.TransactionManager()
+                connection = where.open(manager)
+                connection.root()[n]["n"] = value
+                manager.commit()
+                connection.close()
+
+            writing = [lambda done, n=n: write(found, n, done) for n in range(3)]
+            reading = [lambda _done: found.storage.ping()] * 3
+            elsewhere = [lambda done: write(other, 3, done)]
+            working = [Background(lambda one=one: again_and_again(one)) for one in (*writing, *reading, *elsewhere)]
             for turn in range(1, 7):
                 old, registration = registration, fleet.register("/db", homes[turn % 2])
                 old.close()
                 wait_for(lambda turn=turn: peer(found) == homes[turn % 2][1])
             through.set()
             assert all(one.result() > 3 for one in working)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_delisted_server_is_kept_if_no_other_is_there_or_if_told_so(fleet, zeo):

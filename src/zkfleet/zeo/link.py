@@ -212,38 +212,55 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             self.boundary.open()
 
     async def register(self, peer: Peer, server_tid: bytes) -> None:
-        """Take a server that has let us in, if it is the right one and none is in use."""
-        if not await self._is_right(peer, server_tid):
+        """Take a server that has let us in, if it is the right one and none that is as good is in use."""
+        try:
+            info = await peer.server_call("get_info")
+            self._check_database(peer, str(info.get(IDENTITY, "")))
+            old = self.protocol
+            if old is not None and self.operational and (self.leaves or self._writes_at_last(old, peer)):
+                await self._move(old, peer)
+                return
+            if old is None:
+                self._check_not_behind(peer, server_tid)
+        except (ClientDisconnected, ZkfleetError) as exc:
+            self.register_failed(peer, exc)
             return
-        old = self.protocol
-        if old is not None and self.operational and self.leaves:
-            logger.info("zeo_server_left server=%s for=%s reason=it is registered no more", old, peer)
-            await self._let_calls_end(old)
-            self.upgrade(peer)
-            self._gone_since = None
-            await self.verify(server_tid)
-        else:
-            await super().register(peer, server_tid)
-            if peer.closed and peer is not self.protocol:
-                self._let_rest(peer, SECONDS_BETWEEN_OFFERS)  # it has nothing that we lack
+        await super().register(peer, server_tid)
+        if peer.closed and peer is not self.protocol:
+            self._let_rest(peer, SECONDS_BETWEEN_OFFERS)  # it has nothing that we lack
 
-    async def _let_calls_end(self, old: Peer) -> None:
-        # Who calls from now on waits for the new one.
+    def _writes_at_last(self, old: Peer, peer: Peer) -> bool:
+        return self.read_only is Fallback and old.read_only and not peer.read_only
+
+    async def _move(self, old: Peer, peer: Peer) -> None:
+        # Calls wait from now on, and so do invalidations: else the old server's
+        # newest would be newer than what the new one says next.
         self.ready = self.operational = False
         self.manage_connected()
+        try:
+            await self._let_calls_end(old)
+            self._check_not_behind(peer, await peer.server_call("lastTransaction"))
+        except BaseException:
+            self._stay(old)
+            raise
+        logger.info("zeo_server_left server=%s for=%s", old, peer)
+        self.upgrade(peer)
+        self._gone_since = None
+        await self.verify(None)
+
+    async def _let_calls_end(self, old: Peer) -> None:
         deadline = self.loop.time() + CALLS_MAY_TAKE
         while old.futures and not old.closed and self.loop.time() < deadline:
             await asyncio.sleep(0.001)
 
-    async def _is_right(self, peer: Peer, server_tid: bytes) -> bool:
-        try:
-            info = await peer.server_call("get_info")
-            self._check_database(peer, str(info.get(IDENTITY, "")))
-            self._check_not_behind(peer, server_tid or z64)
-        except (ClientDisconnected, ZkfleetError) as exc:
-            self.register_failed(peer, exc)
-            return False
-        return not peer.closed
+    def _stay(self, old: Peer) -> None:
+        if self.protocol is not old or self.connected is None:
+            return  # it broke meanwhile
+        for tid, oids in old.invalidations:
+            self.invalidateTransaction(tid, oids)
+        old.invalidations = []
+        self.ready = self.operational = True
+        self.connected.set_result(None)
 
     def _check_database(self, peer: Peer, found: str) -> None:
         listed = next((one.database for one in self.candidates if one.address == peer.addr), "")
@@ -254,7 +271,8 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             logger.warning("zeo_database_unknown server=%s: it does not say whether it has %s", peer, self.database)
         self.database = self.database or found
 
-    def _check_not_behind(self, peer: Peer, server_tid: bytes) -> None:
+    def _check_not_behind(self, peer: Peer, server_tid: bytes | None) -> None:
+        server_tid = server_tid or z64
         seen = self.cache.getLastTid() or z64
         if seen <= server_tid:
             return
