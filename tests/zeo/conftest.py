@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+
 import pytest
 from kazoo.client import KazooClient
 
@@ -37,3 +40,26 @@ def kazoo_at(fleet):
     yield client
     client.stop()
     client.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    assert shutil.which("openssl"), "openssl makes the certificates: apt-get install openssl"
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("server", "client"):
+        made = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN={name} -addext subjectAltName=IP:127.0.0.1"
+        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"]
+        subprocess.run([*made.split(), *files], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def secret(fleet, zeo, certificates):
+    options = f"""<ssl>
+      certificate {certificates}/server.crt
+      key {certificates}/server.key
+      authenticate {certificates}/client.crt
+    </ssl>"""
+    server = zeo(options=options)
+    fleet.register("/db", server.address)
+    return server

@@ -4,7 +4,6 @@ import gc
 import os
 import shutil
 import ssl
-import subprocess
 import threading
 from contextlib import closing, contextmanager
 
@@ -97,34 +96,11 @@ def test_a_server_that_is_not_what_its_node_says_is_refused(fleet, zeo):
 # -- TLS
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    assert shutil.which("openssl"), "openssl makes the certificates: apt-get install openssl"
-    folder = tmp_path_factory.mktemp("tls")
-    for name in ("server", "client"):
-        made = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN={name} -addext subjectAltName=IP:127.0.0.1"
-        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"]
-        subprocess.run([*made.split(), *files], check=True, capture_output=True)
-    return folder
-
-
 def context(certificates, *, trusts="server", shows="client"):
     made = ssl.create_default_context(cafile=certificates / f"{trusts}.crt")
     if shows:
         made.load_cert_chain(certificates / f"{shows}.crt", certificates / f"{shows}.key")
     return made
-
-
-@pytest.fixture
-def secret(fleet, zeo, certificates):
-    options = f"""<ssl>
-      certificate {certificates}/server.crt
-      key {certificates}/server.key
-      authenticate {certificates}/client.crt
-    </ssl>"""
-    server = zeo(options=options)
-    fleet.register("/db", server.address)
-    return server
 
 
 def test_an_encrypted_link_works(fleet, secret, certificates):

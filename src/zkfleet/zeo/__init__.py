@@ -6,7 +6,7 @@ and this is the only room that knows ZEO's insides.
 
     insides                  what we expect of ZEO, and which repair is off without it
     described                what a server says of itself in its node (pure)
-    client, options          the doors for clients, and what they may be told
+    client, config, options  the doors for clients: in programs, in files and URIs; what they may be told
     storage                  what a client holds, and how it hears from the registry
     candidates               whom it may try, and whom first (pure)
     link, peer               the connection in use and the one to each server, on ZEO's thread
