@@ -6,10 +6,12 @@ in `link`.
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ZEO.asyncio.client import ClientIO, ClientThread
@@ -71,10 +73,12 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
                 self._wait()
             self._ending = undo.pop_all()
 
-    def _start_thread(self, *args: Any, **options: Any) -> ClientThread:
+    def _start_thread(self, addresses: Any, storage: Any, cache: Any, *args: Any, **options: Any) -> ClientThread:
         if not is_on(FOLLOWING):
-            return ClientThread(*args, **options)
-        return LinkThread(*args, settings=self._settings, boundary=self._boundary, **options)
+            return ClientThread(addresses, storage, cache, *args, **options)
+        database = self._settings.database or _remembered(cache)
+        settings = dataclasses.replace(self._settings, database=database)
+        return LinkThread(addresses, storage, cache, *args, settings=settings, boundary=self._boundary, **options)
 
     # -- following
 
@@ -98,6 +102,11 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
                 logger.warning("zeo_no_servers path=%s: waiting until one registers", self.path)
 
     # -- what ZEO asks and tells
+
+    def notify_connected(self, conn: ClientIO, info: dict[str, Any]) -> None:
+        """Go on with a server; a cache that is kept remembers what database it is of."""
+        super().notify_connected(conn, info)
+        _remember(self._cache, self.database)
 
     def set_server_addr(self, addr: Any) -> None:
         """Take note of the server's address, without looking up a name for it."""
@@ -128,13 +137,33 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
     @property
     def database(self) -> str:
         """The identity of the database that is followed, or ""."""
-        io: ClientIO = self._server.client
-        return str(getattr(io, "database", ""))
+        thread = getattr(self, "_server", None)
+        return str(getattr(thread and thread.client, "database", ""))
 
     def close(self) -> None:
         """Stop following, and close.  Twice is fine."""
         _open.discard(self)
         self._ending.close()
+
+
+# -- what a cache is of
+
+
+def _remembered(cache: Any) -> str:
+    """Return the identity of the database that a cache file is of, "" if it is not known."""
+    try:
+        return _beside(cache).read_text(encoding="ascii").strip() if cache.path else ""
+    except (FileNotFoundError, UnicodeError):
+        return ""
+
+
+def _remember(cache: Any, database: str) -> None:
+    if database and cache.path and _remembered(cache) != database:
+        _beside(cache).write_text(database + "\n", encoding="ascii")
+
+
+def _beside(cache: Any) -> Path:
+    return Path(cache.path + ".database")
 
 
 # -- after a fork
