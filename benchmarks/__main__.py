@@ -9,7 +9,7 @@ from pathlib import Path
 from kazoo.client import KazooClient
 
 import zkfleet
-from benchmarks import devserver, discovery, latency, links, measure, registrations, starting, trees
+from benchmarks import devserver, discovery, latency, links, measure, registrations, starting, trees, zeo
 from zkfleet.testing import ZooKeeperServer
 
 PAGE = Path(__file__).parent.parent / "docs/performance.md"
@@ -21,6 +21,7 @@ TABLES: dict[str, tuple[str, Callable[[measure.Bench], Iterator[measure.Row]]]] 
     "registrations": ("Registrations", registrations.rows),
     "links": ("Links that break", links.rows),
     "starting": ("Starting", starting.rows),
+    "zeo": ("ZEO clients that follow", zeo.rows),
     "devserver": ("The dev server, beside ZooKeeper itself", devserver.rows),
 }
 
