@@ -11,9 +11,11 @@ and this is the only room that knows ZEO's insides.
     candidates               whom it may try, and whom first (pure)
     link, peer               the connection in use and the one to each server, on ZEO's thread
     silence, boundary        is the other side there (pure); is no transaction under way
+    outcomes                 whether a commit happened whose reply was lost
 """
 
 from zkfleet.zeo.client import DB, client, connection
+from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.storage import FollowingStorage
 
-__all__ = ["DB", "FollowingStorage", "client", "connection"]
+__all__ = ["DB", "FollowingStorage", "Marker", "Outcome", "Verdict", "client", "connection", "mark", "outcome"]

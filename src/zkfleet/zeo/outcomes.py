@@ -1,0 +1,272 @@
+"""Was it committed, when the reply to a commit was lost?
+
+A commit whose reply is lost raises `ClientDisconnected`, although it may have
+happened; done again, it happens twice.  A mark travels with the transaction
+into the storage's log, and is looked for there afterwards.
+
+That it is not there proves nothing while the lost request may yet arrive.  But
+a client asks to finish only after its vote was answered, and from the vote on
+the server holds the commit lock for it.  So whoever has got that lock since
+knows: what was voted before is finished, or never will be.  This rests on one
+server at a time writing to a storage.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ZEO.Exceptions import ClientDisconnected
+from ZODB.Connection import Connection, TransactionMetaData
+from ZODB.DB import TransactionalUndo
+from ZODB.POSException import POSError, ReadOnlyError
+from ZODB.utils import z64
+
+from zkfleet.errors import BadInput
+
+KEY = "zkfleet.call"
+PACKED = ("p", b"p")
+RETRY_AFTER = 0.05
+
+
+class Outcome(Enum):
+    """What became of a commit."""
+
+    COMMITTED = "committed"
+    NOT_COMMITTED = "not committed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a commit, and how that is known.
+
+    Attributes:
+        outcome: final, unless it is unknown: then asking again may tell.
+        reason: one clause.
+        tid: of the transaction, if it was committed.
+    """
+
+    outcome: Outcome
+    reason: str
+    tid: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A database that took part in a transaction.
+
+    Attributes:
+        database: its name.
+        since: the last transaction of it that was known before, to its client.
+    """
+
+    database: str
+    since: bytes
+
+
+@dataclass(slots=True)
+class Marker:
+    """What a transaction is recognised by.
+
+    Attributes:
+        id: what its extension data says under `zkfleet.call`.
+        places: what took part; None until its commit began.
+    """
+
+    id: str
+    places: tuple[Place, ...] | None = None
+
+
+def mark(transaction: Any) -> Marker:
+    """Mark a transaction, so that its outcome can be asked for; costs nothing until the commit.
+
+    Args:
+        transaction: one that has begun; every attempt is one of its own.
+    """
+    marker = Marker(uuid.uuid4().hex)
+    transaction.setExtendedInfo(KEY, marker.id)
+    # Twice, so that the second time comes after all other hooks: these may
+    # change objects, and by that bring in databases.
+    transaction.addBeforeCommitHook(transaction.addBeforeCommitHook, (_began, (marker, transaction)))
+    return marker
+
+
+def _began(marker: Marker, transaction: Any) -> None:
+    databases = {id(database): database for database in map(_database, transaction._resources) if database is not None}
+    marker.places = tuple(Place(db.database_name, db.lastTransaction() or z64) for db in databases.values())
+
+
+def _database(resource: Any) -> Any:
+    if isinstance(resource, Connection):
+        return resource.db()
+    return resource._db if isinstance(resource, TransactionalUndo) else None
+
+
+def outcome(database: Any, marker: Marker, *, timeout: float = 30.0) -> Verdict:
+    """Find out whether a marked transaction was committed.
+
+    It waits for the storage to be connected, looks through what was committed
+    since, gets the commit lock once and gives it back, and looks again: two
+    round trips for each transaction since, and two more.  Others who commit
+    through this storage wait meanwhile, as they do for any commit.
+
+    Call it on any thread, after `commit()` has raised; if time runs out, a
+    daemon thread goes on until the storage answers or is closed.
+
+    Args:
+        database: the `DB`, or its storage if no other database took part.
+        marker: from `mark`.
+        timeout: seconds.
+
+    Returns:
+        Committed; or not, and that it never will be; or that it cannot be
+        known, for the reason that is given: no connection, somebody holds the
+        commit lock, only a read-only server is left, the storage was packed
+        meanwhile or keeps no log, or some databases have it and others not.
+
+    Raises:
+        BadInput: another database than the one that is given took part.
+    """
+    if marker.places is None:
+        return Verdict(Outcome.NOT_COMMITTED, "its commit did not begin")
+    if not marker.places:
+        return Verdict(Outcome.NOT_COMMITTED, "no database took part")
+    deadline = time.monotonic() + timeout
+    questions = [_Question(_storage(database, marker, place), place, marker.id, deadline) for place in marker.places]
+    answered: Future[list[Verdict]] = Future()
+
+    def ask() -> None:
+        try:
+            answered.set_result([question.answer() for question in questions])
+        except BaseException as exc:  # whatever it is, the caller gets it
+            answered.set_exception(exc)
+
+    # Calls to a server have no timeout, so they are left to a thread that can be left alone.
+    threading.Thread(target=ask, name="zkfleet-outcome", daemon=True).start()
+    try:
+        return together(marker.places, answered.result(timeout))
+    except TimeoutError:
+        waiting = next(question for question in questions if not question.answered)
+        return Verdict(Outcome.UNKNOWN, f"{waiting.doing} for {timeout:g} s")
+
+
+def _storage(database: Any, marker: Marker, place: Place) -> Any:
+    assert marker.places is not None
+    names = [place.database for place in marker.places]
+    if len(set(names)) < len(names):
+        raise BadInput(f"databases of the same name took part: {', '.join(names)}", hint="give them names")
+    if not hasattr(database, "databases"):
+        if len(names) > 1:
+            raise BadInput(f"these databases took part: {', '.join(names)}", hint="give the DB, not its storage")
+        return database
+    try:
+        return database.databases[place.database].storage
+    except KeyError:
+        raise BadInput(
+            f"the database {place.database!r} took part, and is not known to this one", hint="give the DB that it was"
+        ) from None
+
+
+class _Question:
+    """What became of a transaction in one storage?"""
+
+    def __init__(self, storage: Any, place: Place, marker: str, deadline: float) -> None:
+        self._storage, self._place, self._marker, self._deadline = storage, place, marker, deadline
+        self.doing, self.answered = "not asked", False
+
+    def answer(self) -> Verdict:
+        """Return the verdict, however long it takes."""
+        verdict = self._try()
+        while verdict is None:
+            time.sleep(RETRY_AFTER)
+            verdict = self._try()
+        self.answered = True
+        return verdict
+
+    def _try(self) -> Verdict | None:
+        try:
+            return self._found()
+        except ClientDisconnected as exc:
+            self.doing = "no connection"
+            over = time.monotonic() > self._deadline or str(exc) == "closed"
+            return Verdict(Outcome.UNKNOWN, f"no connection: {exc}") if over else None
+        except ReadOnlyError:
+            return Verdict(Outcome.UNKNOWN, "not there, but only a server that can be written to could be sure of it")
+        except POSError as exc:
+            return Verdict(Outcome.UNKNOWN, f"the storage cannot say: {type(exc).__name__}: {exc}")
+
+    def _found(self) -> Verdict:
+        self.doing = "no answer from the storage"
+        verdict = self._look()
+        if verdict.outcome is Outcome.COMMITTED:
+            return verdict
+        self.doing = "the commit lock was not to be had"
+        self._get_commit_lock()
+        self.doing = "no answer from the storage"
+        return self._look()
+
+    def _look(self) -> Verdict:
+        verdict = search(self._log(), self._place.since, self._marker)
+        if verdict.outcome is Outcome.NOT_COMMITTED and not self._storage.supportsUndo():
+            return Verdict(Outcome.UNKNOWN, "the storage keeps no log of transactions")
+        return verdict
+
+    def _log(self) -> Iterator[Any]:
+        for transaction in self._storage.iterator(self._place.since):
+            if time.monotonic() > self._deadline:
+                raise ClientDisconnected("too much was committed since to look through it in time")
+            yield transaction
+
+    def _get_commit_lock(self) -> None:
+        """Vote on a transaction without content, and give it up."""
+        empty = TransactionMetaData()
+        self._storage.tpc_begin(empty)
+        try:
+            self._storage.tpc_vote(empty)
+        finally:
+            self._storage.tpc_abort(empty)
+
+
+def search(log: Iterable[Any], since: bytes, marker: str) -> Verdict:
+    """Look for a mark in a log of transactions; pure.
+
+    Args:
+        log: all transactions from `since` on, that one included, oldest first.
+        since: the last one that was known before the marked one.
+        marker: the id.
+
+    Returns:
+        Not committed only if the log is whole.  Packing takes transactions out
+        of it, and leaves its sign on those that stay of the same time.  (It
+        leaves none if the marked one wrote nothing but garbage.)
+    """
+    whole = since == z64
+    for transaction in log:
+        if transaction.extension.get(KEY) == marker:
+            return Verdict(Outcome.COMMITTED, "its mark is in the log", transaction.tid)
+        if transaction.tid == since:
+            whole = True
+        elif transaction.status in PACKED:
+            whole = False
+            since = b""
+    if whole:
+        return Verdict(Outcome.NOT_COMMITTED, "its mark is not in the log")
+    return Verdict(Outcome.UNKNOWN, "the storage was packed meanwhile, or is not the one that it was")
+
+
+def together(places: Iterable[Place], verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict on a transaction of one or several databases; pure.
+
+    ZODB finishes one database after the other, so it can be in some only.
+    """
+    found = list(zip(places, verdicts, strict=True))
+    outcomes = {verdict.outcome for _, verdict in found}
+    if len(outcomes) == 1:
+        return found[-1][1]
+    said = (f"{place.database}: {verdict.outcome.value} ({verdict.reason})" for place, verdict in found)
+    return Verdict(Outcome.UNKNOWN, "; ".join(said))
