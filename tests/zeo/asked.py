@@ -12,31 +12,32 @@ from zkfleet.testing.zookeeper import free_port
 
 
 class ZeoServer:
-    """A plain ZEO server in a process of its own."""
+    """A plain ZEO server in a process of its own.
 
-    def __init__(self, folder, *options):
-        self.file, self.port, self._options = folder / "data.fs", free_port(), options
-        self._log = folder / "zeo.log"
+    `settings` go into its `<zeo>` section; it serves the storages of these names, or on a Unix socket.
+    """
+
+    def __init__(self, folder, *, settings="", storages=("1",), unix=False):
+        self.port = free_port()
+        self.address = ("127.0.0.1", self.port)
+        self.text = str(folder / "zeo.sock") if unix else f"127.0.0.1:{self.port}"
+        sections = [f"<filestorage {name}>\npath {folder / name}.fs\n</filestorage>" for name in storages]
+        zeo = f"<zeo>\naddress {self.text}\n{settings}\n</zeo>"
+        self._configuration, self._log = folder / "zeo.conf", folder / "zeo.log"
+        self._configuration.write_text("\n".join([zeo, *sections, ""]))
         self._process = None
 
-    @property
-    def address(self):
-        return ("127.0.0.1", self.port)
-
-    @property
-    def text(self):
-        return f"127.0.0.1:{self.port}"
-
     def start(self):
-        command = [sys.executable, "-m", "ZEO.runzeo", "-a", self.text, "-f", str(self.file), *self._options]
+        command = [sys.executable, "-m", "ZEO.runzeo", "-C", str(self._configuration)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.file.parent)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._log.parent)
         wait_for(self._listens, what="a ZEO server")
         return self
 
     def _listens(self):
-        with contextlib.suppress(OSError):
-            socket.create_connection(self.address, 1).close()
+        unix = "/" in self.text
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as link:
+            link.connect(self.text if unix else self.address)
             return True
 
     def send(self, signal):
@@ -52,6 +53,26 @@ class ZeoServer:
 
     def __exit__(self, *_exc):
         self.kill()
+
+
+@contextlib.contextmanager
+def listener(*said, then=lambda link: link.recv(1)):
+    """Something that says this to everybody who connects; yields its address."""
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                link, _ = listening.accept()
+                with contextlib.suppress(OSError), link:
+                    for each in said:
+                        link.sendall(each)
+                    then(link)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield "127.0.0.1:{1}".format(*listening.getsockname())
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 class Losing:

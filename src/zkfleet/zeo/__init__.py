@@ -12,6 +12,7 @@ and this is the only room that knows ZEO's insides.
     link, peer               the connection in use and the one to each server, on ZEO's thread
     silence, boundary        is the other side there (pure); is no transaction under way
     outcomes                 whether a commit happened whose reply was lost
+    asking                   what a server says of itself, asked from outside
 """
 
 from zkfleet.zeo.client import DB, client, connection
