@@ -40,7 +40,7 @@ PURE = {
 }
 PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writing", "reading", "words", "dispatch"]}
 PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launcher"}
-PURE |= {f"zkfleet.zeo.{name}" for name in ["described", "candidates", "silence"]}
+PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "checking", "described", "silence", "status"]}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 

@@ -114,7 +114,6 @@ def dev_server() -> str:
 _HOSTS_HELP = "host:port,host:port/chroot, or dev: for an empty one of its own; else $ZKFLEET_ZOOKEEPER."
 _ENSEMBLE = (
     click.option("-z", "--zookeeper", metavar="HOSTS", help=_HOSTS_HELP),
-    click.option("--timeout", type=Seconds(min=0.1), default=15.0, show_default=True, help="Seconds to wait."),
     click.option("--keep-trying", is_flag=True, help="Until ZooKeeper answers."),
     click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Digest credentials; may be repeated."),
     click.option("--sasl", metavar="USER:PASSWORD", help="SASL DIGEST-MD5 credentials."),
@@ -124,15 +123,18 @@ _ENSEMBLE = (
 )
 
 
-def with_ensemble(function: Command) -> Command:
+def with_ensemble(function: Command, *, timeout: float = 15.0) -> Command:
     """Give a command the options of an ensemble, as its first argument."""
+    patience = click.option(
+        "--timeout", type=Seconds(min=0.1), default=timeout, show_default=True, help="Seconds to wait."
+    )
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
         names = ("zookeeper", "timeout", "keep_trying", "auth", "sasl", "tls_ca", "tls_certificate", "tls_key")
         return function(Ensemble(*(kwargs.pop(name) for name in names)), *args, **kwargs)
 
-    for option in reversed(_ENSEMBLE):
+    for option in reversed((*_ENSEMBLE[:1], patience, *_ENSEMBLE[1:])):
         command = option(command)
     return command  # type: ignore[return-value]
 

@@ -12,7 +12,9 @@ and this is the only room that knows ZEO's insides.
     link, peer               the connection in use and the one to each server, on ZEO's thread
     silence, boundary        is the other side there (pure); is no transaction under way
     outcomes                 whether a commit happened whose reply was lost
-    asking                   what a server says of itself, asked from outside
+    asking, surveying        what a server says of itself, asked from outside; and all of a path
+    status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
+    earlier                  what was said the last time
 """
 
 from zkfleet.zeo.client import DB, client, connection

@@ -1,0 +1,182 @@
+"""zkfleet zeo check, and zkzeo-nagios: ZEO servers checked by the rules of Nagios plugins.
+
+Nothing here ends with an exit code that means something else: wrong usage, a
+ZooKeeper that is not there and a fault of ours are UNKNOWN, with the reason.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from zkfleet.cli.options import Command, Ensemble, Seconds, with_ensemble
+from zkfleet.cli.zeo_options import with_asking
+from zkfleet.errors import MissingDependency, TreeState, ZkfleetError
+from zkfleet.zeo.checking import BY_WEIGHT, PER, Level, Limits, judge, metrics, report
+from zkfleet.zeo.described import Described
+from zkfleet.zeo.earlier import load, save
+from zkfleet.zeo.surveying import Asking, Survey, registered, survey
+
+TIMEOUT = 10.0
+UNIX = "unix:"
+_DEFAULTS = Limits()
+_CHECKING = (
+    click.option("-m", "--output-metrics", is_flag=True, help="Say metrics, too."),
+    click.option("-s", "--status-path", metavar="FILE", help="Keep the last status here, for metrics that are rates."),
+    click.option(
+        "-u", "--time-units", type=click.Choice(list(PER)), default="minutes", show_default=True, help="Of rates."
+    ),
+    click.option("-M", "--zc-monitor-address", metavar="ADDRESS", help="Check only the server that has this monitor."),
+    click.option(
+        "--lag", type=Seconds(min=0), default=_DEFAULTS.lag, show_default=True, help="Seconds behind the newest."
+    ),
+    click.option(
+        "--lock", type=Seconds(min=0), default=_DEFAULTS.lock, show_default=True, help="Seconds of a lock held."
+    ),
+    click.option(
+        "--waiting", type=click.IntRange(min=0), default=_DEFAULTS.waiting, show_default=True, help="For the lock."
+    ),
+)
+
+
+class WrongUsage(click.UsageError):
+    """A plugin's wrong usage, which is not CRITICAL."""
+
+    exit_code = int(Level.UNKNOWN)
+
+
+class Plugin(click.Command):
+    """A command whose wrong usage is UNKNOWN."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as exc:
+            raise WrongUsage(exc.format_message(), exc.ctx) from None
+
+
+def with_checking(function: Command) -> Command:
+    """Give a command the options of a check."""
+    for option in reversed(_CHECKING):
+        function = option(function)
+    return function
+
+
+@click.command("check", cls=Plugin)
+@click.argument("target", metavar="PATH|HOST:PORT|unix:FILE")
+@with_checking
+@with_asking
+@partial(with_ensemble, timeout=TIMEOUT)
+def check_command(ensemble: Ensemble, asking: Callable[[float], Asking], target: str, **options: Any) -> NoReturn:
+    """Check the ZEO servers that are registered at PATH, or a single one.
+
+    A Nagios plugin: exits with 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    """
+    _end(ensemble, asking, target, options)
+
+
+@click.command("zkzeo-nagios", cls=Plugin)
+@click.argument("zookeeper_connection_string")
+@click.argument("path")
+@click.option("--timeout", type=Seconds(min=0.1), default=TIMEOUT, show_default=True, help="Seconds, for everything.")
+@with_checking
+@with_asking
+def nagios(
+    asking: Callable[[float], Asking], zookeeper_connection_string: str, path: str, timeout: float, **options: Any
+) -> NoReturn:
+    """Check the ZEO servers that are registered at PATH: `zkfleet zeo check` by its old name."""
+    _end(Ensemble(zookeeper_connection_string, timeout, False, (), None, None, None, None), asking, path, options)
+
+
+def _end(ensemble: Ensemble, asking: Callable[[float], Asking], target: str, options: dict[str, Any]) -> NoReturn:
+    """Check, print and exit, all within the timeout."""
+    for name in ("zkfleet", "kazoo"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    said: list[tuple[Level, str]] = []
+    deadline = time.monotonic() + ensemble.timeout
+    # Left alone if it takes too long, wherever it hangs.
+    check = threading.Thread(
+        target=lambda: said.append(_checked(ensemble, asking, target, deadline, options)), daemon=True
+    )
+    check.start()
+    check.join(ensemble.timeout)
+    if not said:
+        said.append((Level.UNKNOWN, report(Level.UNKNOWN, f"{target}: not checked within {ensemble.timeout:g} s")))
+    level, text = said[0]
+    click.echo(text, nl=False)
+    raise SystemExit(int(level))
+
+
+def _checked(
+    ensemble: Ensemble, asking: Callable[[float], Asking], target: str, deadline: float, options: dict[str, Any]
+) -> tuple[Level, str]:
+    try:
+        return _check(ensemble, asking, target, deadline, **options)
+    except ZkfleetError as exc:
+        level = Level.CRITICAL if isinstance(exc, TreeState) else Level.UNKNOWN
+        return level, report(level, str(exc))
+    except Exception as exc:  # a fault of ours says nothing of the servers, and must not look like a warning
+        return Level.UNKNOWN, report(Level.UNKNOWN, f"{type(exc).__name__}: {exc}")
+
+
+def _check(
+    ensemble: Ensemble,
+    asking: Callable[[float], Asking],
+    target: str,
+    deadline: float,
+    *,
+    output_metrics: bool,
+    status_path: str | None,
+    time_units: str,
+    zc_monitor_address: str | None,
+    lag: float,
+    lock: float,
+    waiting: int,
+) -> tuple[Level, str]:
+    if zc_monitor_address:
+        servers = _of_monitor(zc_monitor_address, target)
+    elif target.startswith("/"):
+        # Sooner than all is over, so that there is time to say why.
+        with replace(ensemble, timeout=ensemble.timeout * 0.8).connect() as registry:
+            servers = registered(registry, target)
+    else:
+        servers = {target.removeprefix(UNIX): Described()}
+    found = survey(servers, asking(max(0.1, (deadline - time.monotonic()) * 0.9)))
+    level, line = judge(found, Limits(lag, lock, waiting))
+    values: list[str] = []
+    if output_metrics:
+        try:
+            values = _metrics(found, status_path, time_units)
+        except (OSError, ZkfleetError) as exc:
+            level, line = max(level, Level.UNKNOWN, key=BY_WEIGHT.index), f"{line}; {exc}"
+    return level, report(level, line, values)
+
+
+def _metrics(found: Survey, status_path: str | None, time_units: str) -> list[str]:
+    if status_path is None:
+        return metrics(found, None, time_units)
+    file = Path(status_path)
+    values = metrics(found, load(file), time_units)
+    save(file, found)
+    return values
+
+
+def _of_monitor(address: str, path: str) -> dict[str, Described]:
+    """Return the servers at a path that a monitor speaks for.
+
+    Raises:
+        MissingDependency: always; there are no monitors yet.
+    """
+    raise MissingDependency(f"{address}: monitors cannot be asked yet, which server of {path} is theirs: leave -M out")
+
+
+def nagios_main() -> None:
+    """Run `zkzeo-nagios`."""
+    nagios(prog_name="zkzeo-nagios")

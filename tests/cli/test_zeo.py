@@ -1,0 +1,171 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import transaction
+from click.testing import CliRunner
+from ZEO.ClientStorage import ClientStorage
+from ZODB import DB
+
+from tests.conftest import wait_for
+from tests.zeo.asked import ZeoServer, listener
+from zkfleet.cli import main
+from zkfleet.cli.zeo_check import nagios
+from zkfleet.devserver import DevServer
+from zkfleet.testing.zookeeper import free_port
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def path(registry):
+    registry.import_tree("/db\n")
+    return "/db"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ZeoServer(tmp_path_factory.mktemp("zeo")) as server:
+        db = DB(ClientStorage(server.address))
+        db.close()
+        yield server
+
+
+@pytest.fixture
+def zeo(hosts):
+    def run(*arguments, code=0):
+        done = CliRunner(env={"ZKFLEET_ZOOKEEPER": hosts}).invoke(main, ["zeo", *arguments])
+        assert done.exit_code == code, done.output
+        return done
+
+    return run
+
+
+def test_status_shows_every_registered_server(zeo, path, registry, server):
+    dead = f"127.0.0.1:{free_port()}"
+    with registry.register(path, server.text, role="primary"), registry.register(path, dead):
+        lines = zeo("status", path, "--interval", "0.05").stdout.splitlines()
+        rows = json.loads(zeo("status", path, "--interval", "0", "--format", "json").stdout)
+    assert len(lines) == 3
+    [marked] = [line for line in lines if line.startswith("!")]
+    assert dead in marked
+    assert marked.endswith("Connection refused")
+    [good] = [row for row in rows if row["address"] == server.text]
+    assert (good["storage"], good["role"], good["clients"], good["lag"], good["note"]) == ("1", "primary", 0, 0, "")
+
+
+def test_status_of_an_empty_path_says_so(zeo, path):
+    done = zeo("status", path, "--interval", "0")
+    assert done.stdout == ""
+    assert "nobody is registered at /db" in done.stderr
+
+
+def test_a_watched_status_has_rates_and_ends_at_an_interrupt(hosts, path, registry, server):
+    command = [sys.executable, "-c", "from zkfleet.cli import main; main()", "zeo", "status", path, "--watch"]
+    environment = os.environ | {"ZKFLEET_ZOOKEEPER": hosts}
+    with registry.register(path, server.text):
+        watching = subprocess.Popen(
+            [*command, "--interval", "0.1", "--format", "json"], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        with watching:
+            seen = "".join(iter(watching.stdout.readline, "]\n"))
+            seen += "".join(iter(watching.stdout.readline, "]\n"))
+            watching.send_signal(signal.SIGINT)
+            watching.stdout.read()
+            assert watching.wait(10) == 0
+    assert seen.count('"commits": 0.0') == 2
+
+
+def test_a_check_is_ok_when_all_is_well(zeo, path, registry, server):
+    with registry.register(path, server.text):
+        assert zeo("check", path).stdout.startswith("OK: servers 1, clients 0, last transaction ")
+    assert zeo("check", server.text).stdout.startswith("OK: ")
+
+
+def test_metrics_become_rates_with_a_status_file(zeo, server, tmp_path):
+    arguments = ("check", server.text, "-m", "-s", str(tmp_path / "status"), "-u", "seconds")
+    assert "|active_txns=0\n| connections=0\n waiting=0\n" in zeo(*arguments).stdout
+    assert " stores=0.0\n" in zeo(*arguments).stdout
+
+
+def test_a_status_file_that_is_none_does_not_hide_the_level(zeo, server, tmp_path):
+    file = tmp_path / "passwd"
+    file.write_text("root:x")
+    done = zeo("check", server.text, "-m", "-s", str(file), code=3)
+    assert "something else than a status" in done.stdout
+    assert file.read_text() == "root:x"
+    zeo("check", f"127.0.0.1:{free_port()}", "-m", "-s", str(file), code=2)
+
+
+def test_what_is_wrong_has_its_exit_code(zeo, path, registry, server):
+    assert zeo("check", path, code=2).stdout == "CRITICAL: nobody is registered\n"
+    assert "no such znode" in zeo("check", "/nowhere", code=2).stdout
+    with registry.register(path, server.text, database={"1": "A"}), registry.register(path, f"127.0.0.1:{free_port()}"):
+        assert "refused" in zeo("check", path, code=2).stdout
+    assert "MissingDependency" not in zeo("check", path, "-M", "x:1", code=3).stdout
+    assert "Missing argument" in zeo("check", code=3).stderr
+    zeo("check", path, "-u", "weeks", code=3)
+
+
+def test_a_long_held_lock_is_warned_of(zeo, tmp_path):
+    with ZeoServer(tmp_path) as server:
+        db = DB(ClientStorage(server.address))
+        holding = transaction.get()
+        db.storage.tpc_begin(holding)
+        db.storage.tpc_vote(holding)
+        try:
+            assert wait_for(lambda: "commit lock held" in zeo_of(server, "--lock", "0").stdout)
+        finally:
+            db.storage.tpc_abort(holding)
+            db.close()
+
+
+def zeo_of(server, *options):
+    return CliRunner().invoke(main, ["zeo", "check", server.text, *options])
+
+
+def test_a_server_that_lags_is_warned_of(zeo, path, registry, server, tmp_path):
+    with ZeoServer(tmp_path) as newer:
+        DB(ClientStorage(newer.address)).close()
+        with registry.register(path, server.text), registry.register(path, newer.text):
+            assert f"{server.text} 1: " in zeo("check", path, "--lag", "0", code=1).stdout
+
+
+def test_a_check_ends_in_time_whoever_hangs(zeo, hosts):
+    with listener(then=lambda link: link.detach()) as silent:
+        began = time.monotonic()
+        assert "no answer within" in zeo("check", silent, "--timeout", "1", code=2).stdout
+        assert "127.0.0.1:1" in zeo("check", "/db", "-z", "127.0.0.1:1", "--timeout", "1", code=3).stdout
+        done = zeo("check", "/db", "-z", silent, "--timeout", "1", code=3)
+        assert done.stdout.startswith("UNKNOWN: ")
+        assert time.monotonic() - began < 4.5
+
+
+def test_a_check_ends_in_time_when_zookeeper_falls_silent(tmp_path):
+    with DevServer(tick=0.5) as zookeeper:
+        zookeeper.pause()
+        try:
+            began = time.monotonic()
+            done = CliRunner().invoke(main, ["zeo", "check", "/db", "-z", zookeeper.hosts, "--timeout", "1"])
+            assert done.exit_code == 3, done.output
+            assert time.monotonic() - began < 2
+        finally:
+            zookeeper.resume()
+
+
+def test_the_old_command_checks_with_its_old_arguments(hosts, path, registry, server, tmp_path):
+    def run(*arguments):
+        return CliRunner().invoke(nagios, arguments)
+
+    with registry.register(path, server.text):
+        done = run("-m", "-s", str(tmp_path / "status"), "-u", "hours", hosts, path)
+        assert (done.exit_code, done.output.partition(":")[0]) == (0, "OK")
+        assert "|active_txns=0\n| connections=0" in done.output
+    assert run(hosts, path).exit_code == 2
+    done = run("-M", "./monitor.sock", hosts, path)
+    assert (done.exit_code, done.output.partition(":")[0]) == (3, "UNKNOWN")
+    assert run(hosts).exit_code == 3
