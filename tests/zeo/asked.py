@@ -130,6 +130,8 @@ class Losing:
                     self._closing.wait(0.05)
                     client.close()
                     continue
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._sockets += [client, server]
                 keep = threading.Event()
                 threading.Thread(target=self._replies, args=(server, client, keep), daemon=True).start()

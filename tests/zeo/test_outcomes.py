@@ -214,6 +214,14 @@ def test_what_changed_in_savepoints_and_in_late_hooks_counts(db, link, what, exp
     assert zeo.outcome(db, try_to(db, work)).outcome is expected
 
 
+def test_a_database_that_a_hook_brings_in_counts(db, link):
+    def work(root):
+        root._p_jar.transaction_manager.get().addBeforeCommitHook(add, (root,))
+
+    link.lose("tpc_finish", "reply")
+    assert zeo.outcome(db, try_to(db, work)).outcome is Outcome.COMMITTED
+
+
 @pytest.mark.parametrize(("what", "expected"), EITHER)
 def test_an_undo_is_found_as_well(db, link, what, expected):
     change(db, add)
@@ -330,14 +338,24 @@ def logged(tid, marker="", status=" "):
     return SimpleNamespace(tid=p64(tid), extension={KEY: marker} if marker else {}, status=status)
 
 
-@given(st.integers(1, 5), st.integers(1, 8), st.integers(0, 8))
-def test_packing_never_makes_a_committed_one_look_uncommitted(since, ours, packed):
-    """Every later transaction writes the object that ours did; packing keeps the last one of its time."""
-    ours += since
-    whole = [logged(tid, "it" if tid == ours else "") for tid in range(1, ours + 4)]
-    packed += since
-    kept = [logged(t.tid[-1], t.extension.get(KEY, ""), "p") for t in whole if t.tid == p64(packed)]
-    log = kept + [t for t in whole if t.tid > p64(packed)]
-    verdict = search((t for t in log if t.tid >= p64(since)), p64(since), "it")
-    assert verdict.outcome is not Outcome.NOT_COMMITTED
-    assert (verdict.outcome is Outcome.COMMITTED) == (packed <= ours)
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=8), st.data())
+def test_packing_never_makes_a_committed_one_look_uncommitted(written, data):
+    """Transaction n wrote the object `written[n]`; packing keeps the last writer of each until then."""
+    since = data.draw(st.integers(0, len(written) - 2))
+    ours = data.draw(st.integers(since + 1, len(written) - 1))
+    packed = data.draw(st.integers(-1, len(written) - 1))
+    last = {what: n for n, what in enumerate(written[: packed + 1])}
+    log = [
+        logged(n + 1, "it" if n == ours else "", "p" if n <= packed else " ")
+        for n in range(since, len(written))
+        if n > packed or n in last.values()
+    ]
+    found = search(log, p64(since + 1), "it").outcome
+    assert found is not Outcome.NOT_COMMITTED
+    assert (found is Outcome.COMMITTED) == any(each.tid == p64(ours + 1) for each in log)
+
+
+@given(st.sampled_from(" p"), st.integers(0, 5))
+def test_a_whole_log_without_the_mark_is_proof(status, after):
+    log = [logged(1, status=status), *(logged(n + 2, "another") for n in range(after))]
+    assert search(log, p64(1), "it").outcome is Outcome.NOT_COMMITTED

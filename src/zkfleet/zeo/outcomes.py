@@ -48,7 +48,7 @@ class Verdict:
     Attributes:
         outcome: final, unless it is unknown: then asking again may tell.
         reason: one clause.
-        tid: of the transaction, if it was committed.
+        tid: of the transaction, if it was committed; in the last one of several databases.
     """
 
     outcome: Outcome
@@ -253,7 +253,6 @@ def search(log: Iterable[Any], since: bytes, marker: str) -> Verdict:
             whole = True
         elif transaction.status in PACKED:
             whole = False
-            since = b""
     if whole:
         return Verdict(Outcome.NOT_COMMITTED, "its mark is not in the log")
     return Verdict(Outcome.UNKNOWN, "the storage was packed meanwhile, or is not the one that it was")
