@@ -15,17 +15,24 @@ and this is the only room that knows ZEO's insides.
     asking, surveying        what a server says of itself, asked from outside; and all of a path
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
     earlier                  what was said the last time
+    connections, storage_server    ZEO's server, repaired, on a loop of its own
+    databases                which database a storage holds
 """
 
 from zkfleet.errors import MissingDependency
-
-try:
-    import ZEO  # noqa: F401
-except ImportError as exc:
-    raise MissingDependency("zkfleet.zeo stands on ZEO", hint="pip install 'zkfleet[zeo]'") from exc
-
 from zkfleet.zeo.client import DB, client, connection
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.storage import FollowingStorage
 
-__all__ = ["DB", "FollowingStorage", "Marker", "Outcome", "Verdict", "client", "connection", "mark", "outcome"]
+__all__ = [
+    "DB",
+    "FollowingStorage",
+    "Marker",
+    "MissingDependency",
+    "Outcome",
+    "Verdict",
+    "client",
+    "connection",
+    "mark",
+    "outcome",
+]

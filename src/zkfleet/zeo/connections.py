@@ -1,0 +1,142 @@
+"""How does one client's connection to a ZEO server begin, and how does it end?
+
+ZEO's own two objects for a connection, the protocol and the storage behind it,
+with what they do not do right when it ends.  All of it runs on the server's
+loop.  Who may be connected, and until when, is up to `storage_server`.
+"""
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from ZEO.asyncio.server import Delay, ServerProtocol
+from ZEO.StorageServer import ZEOStorage
+
+from zkfleet.zeo.insides import Repair, is_on
+
+if TYPE_CHECKING:
+    from zkfleet.zeo.storage_server import RepairedServer
+
+logger = logging.getLogger(__name__)
+IDENTITY = "zkfleet.database"
+
+# Seconds until a client that has gone without a word is noticed: it may hold
+# the commit lock, and then nobody else commits meanwhile.
+SILENCE = 30
+PROBES = 4
+
+GIVE_BACK = Repair(
+    "a connection that the server ends gives the commit lock back",
+    without="after a transaction-timeout nobody can commit until the server is restarted",
+    needs=(
+        "ZEO.asyncio.server:ServerProtocol.close",
+        "ZEO.StorageServer:ZEOStorage.notify_disconnected",
+        "ZEO.StorageServer:ZEOStorage.notify_connected(conn)",
+    ),
+)
+
+
+class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
+    """What one client sees of a storage."""
+
+    server: "RepairedServer"
+
+    def get_info(self) -> dict[str, Any]:
+        """Tell about the storage; its identity, too, if it has one."""
+        info: dict[str, Any] = super().get_info()
+        identity = self.server.identities.get(self.storage_id)
+        return info | {IDENTITY: identity} if identity else info
+
+    def vote(self, tid: bytes) -> Any:
+        """Vote, while this server may still commit."""
+        return super().vote(tid) if self._may_commit() else Delay()
+
+    def tpc_finish(self, id: bytes) -> Any:
+        """Commit, while this server may still do so."""
+        return super().tpc_finish(id) if self._may_commit() else Delay()
+
+    def _may_commit(self) -> bool:
+        allowed = self.server.may_commit()
+        if not allowed:
+            # Another server may have taken over.  The client sees that the
+            # connection is gone, which it may try again elsewhere.
+            logger.warning("commit_refused peer=%s: this server may no longer commit", self.log_label)
+            self.connection.close()
+        return allowed
+
+    def _clear_transaction(self) -> None:
+        super()._clear_transaction()
+        if self.server.draining:
+            # Not at once: the reply is still to be written.
+            self.server.event_loop.call_soon(self.connection.close)
+
+
+class Connection(ServerProtocol):  # type: ignore[misc]
+    """A client's connection.
+
+    Attributes:
+        gone: is done once the connection is closed in both directions.
+    """
+
+    def __init__(self, server: "RepairedServer", address: Any, msgpack: bool) -> None:
+        super().__init__(server.event_loop, address, server.create_client_handler(), msgpack)
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self.gone: asyncio.Future[None] = server.event_loop.create_future()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin."""
+        self._transport = transport
+        self._server.connections.add(self)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            # ZEO's log would name the server's own address.
+            self.addr, self.name = peer[:2], repr(peer[:2])
+            notice_silence(transport.get_extra_info("socket"))
+        super().connection_made(transport)
+        if self._server.draining:
+            self.drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, whoever wanted it."""
+        try:
+            super().connection_lost(exc)
+        finally:
+            self._server.connections.discard(self)
+            self.gone.set_result(None)
+
+    def close(self) -> None:
+        """Close from our side; what the client had begun is aborted."""
+        served = self.zeo_storage
+        super().close()
+        # ZEO tells the storage only of connections that the client ends.
+        if is_on(GIVE_BACK) and served is not None and served.connected:
+            served.notify_disconnected()
+
+    def drop(self) -> None:
+        """Close without waiting for anything that is still to be sent."""
+        self.close()
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def holds_lock(self) -> bool:
+        """Whether the client is in the middle of a commit that keeps all others waiting."""
+        served = self.zeo_storage
+        managers = self._server.lock_managers
+        return served is not None and served.storage_id in managers and managers[served.storage_id].locked is served
+
+
+def notice_silence(sock: socket.socket) -> None:
+    """Have the kernel end a connection whose other side has not answered for `SILENCE` seconds."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # These have other names, or none, on other systems than Linux.
+    for name, value in (
+        ("TCP_KEEPIDLE", SILENCE // 3),
+        ("TCP_KEEPINTVL", SILENCE // 6),
+        ("TCP_KEEPCNT", PROBES),
+        ("TCP_USER_TIMEOUT", SILENCE * 1000),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

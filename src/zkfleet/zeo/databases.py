@@ -1,0 +1,164 @@
+"""Which database does a storage hold?
+
+The identity of what a storage holds, so that nobody takes another database for
+it.  It travels with the data: it is extension data of a transaction that
+stores the root again, byte for byte, and so is in every backup and copy.  Where
+that is lost, because the root was changed and the storage packed, a small file
+beside the data remembers.
+
+Nothing stored is unpickled, so no application's classes are needed.  Called
+before a storage is served, by one thread.
+"""
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from persistent.mapping import PersistentMapping
+from ZEO.ClientStorage import ClientStorage
+from ZODB.Connection import TransactionMetaData
+from ZODB.POSException import POSKeyError
+from ZODB.serialize import ObjectWriter
+from ZODB.utils import load_current, z64
+
+from zkfleet.zeo.connections import IDENTITY
+
+logger = logging.getLogger(__name__)
+SUFFIX = ".zkfleet"
+
+# Revisions of the root that are looked at, newest first.
+REVISIONS = 100
+
+
+def identify(storage: Any, *, read_only: bool = False) -> str:
+    """Return the identity of what a storage holds; one without is given one.
+
+    Args:
+        storage: open, and served by nobody yet.
+        read_only: leave the data alone, even if the storage could be written.
+
+    Returns:
+        32 hexadecimal digits; "" if it has none and none could be kept, which
+        is told in the log.
+    """
+    if isinstance(storage, ClientStorage):
+        return str(storage._info.get(IDENTITY, ""))
+    newest, known = _in_data(storage)
+    beside = _Sidecar.of(storage)
+    remembered = beside.read() if beside else ""
+    if known and remembered not in ("", known):
+        logger.warning("identity_differs data=%s file=%s beside=%s: the data are right", known, remembered, beside)
+    identity = known or remembered or uuid.uuid4().hex
+    kept = newest == identity
+    if not kept and not read_only and not storage.isReadOnly():
+        kept = _stamp(storage, identity)
+    if beside and remembered != identity:
+        kept = beside.write(identity) or kept
+    if kept or known or remembered:
+        return identity
+    logger.warning("database_without_identity storage=%s: it could not be kept", storage.getName())
+    return ""
+
+
+# -- in the data
+
+
+def _in_data(storage: Any) -> tuple[str, str]:
+    """Return what the newest revision of the root says, and what the newest that says something does."""
+    try:
+        revisions = storage.history(z64, size=REVISIONS)
+    except POSKeyError:
+        return "", ""
+    except (
+        Exception
+    ) as exc:  # what a storage of another make may raise is not known, and it is to be served all the same
+        logger.warning("history_not_read storage=%s reason=%r", storage.getName(), exc)
+        return "", ""
+    said = [_said(revision) for revision in revisions]
+    return said[0] if said else "", next(filter(None, said), "")
+
+
+def _said(revision: Mapping[str, Any]) -> str:
+    # FileStorage mixes extension data in, MappingStorage has them apart.
+    apart = revision.get("extension")
+    found = revision.get(IDENTITY) or (apart.get(IDENTITY) if isinstance(apart, Mapping) else None)
+    return found if isinstance(found, str) else ""
+
+
+def _stamp(storage: Any, identity: str) -> bool:
+    """Write an identity into the data, and tell whether they keep it."""
+    transaction = TransactionMetaData("", "zkfleet: identity of this database", {IDENTITY: identity})
+    try:
+        storage.tpc_begin(transaction)
+        try:
+            serial, record = _root(storage)
+            storage.store(z64, serial, record, "", transaction)
+            storage.tpc_vote(transaction)
+        except BaseException:
+            storage.tpc_abort(transaction)
+            raise
+        storage.tpc_finish(transaction)
+    except Exception as exc:  # a full disk, say: the server is to serve what it has
+        logger.warning("identity_not_stamped storage=%s reason=%r", storage.getName(), exc)
+        return False
+    return _in_data(storage)[0] == identity
+
+
+def _root(storage: Any) -> tuple[bytes, bytes]:
+    """Return the serial and the record of the root, or what `ZODB.DB` would make as a new one."""
+    try:
+        data, serial = load_current(storage, z64)
+    except POSKeyError:
+        return z64, ObjectWriter().serialize(PersistentMapping())
+    return serial, data
+
+
+# -- beside the data
+
+
+class _Sidecar:
+    """A file beside a FileStorage's."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def of(cls, storage: Any) -> "_Sidecar | None":
+        file = getattr(storage, "_file_name", None)
+        return cls(Path(file + SUFFIX)) if isinstance(file, str) else None
+
+    def read(self) -> str:
+        """Return what it says, or ""."""
+        try:
+            said = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as exc:
+            logger.warning("identity_not_read file=%s reason=%s", self._path, exc)
+            return ""
+        found = said.get("database") if isinstance(said, dict) else None
+        return found if isinstance(found, str) else ""
+
+    def write(self, identity: str) -> bool:
+        """Write it as a whole or not at all, and tell whether it was done."""
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            try:
+                draft.write_text(json.dumps({"database": identity}) + "\n")
+                draft.replace(self._path)
+            except OSError:
+                with suppress(OSError):
+                    draft.unlink(missing_ok=True)
+                raise
+        except OSError as exc:
+            logger.info("identity_not_written file=%s reason=%s", self._path, exc)
+            return False
+        return True
+
+    def __str__(self) -> str:
+        return str(self._path)

@@ -1,0 +1,184 @@
+"""How does a ZEO server begin, and how does it end without harm?
+
+ZEO's storage server on a loop of its own: transactions time out by the loop's
+clock, and an end that lets commits under way finish.  With `connections` the
+only place on the server's side that knows ZEO's insides.
+
+Everything but `drain` and `abort` runs on the thread that calls `serve`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from ZEO.asyncio.server import Acceptor
+from ZEO.StorageServer import StorageServer
+
+from zkfleet.zeo.connections import GIVE_BACK, ClientStorageSide, Connection
+from zkfleet.zeo.insides import Repair, is_on
+
+logger = logging.getLogger(__name__)
+
+# Seconds in which a connection that is closed may be sent what waits for it.
+FLUSH = 1.0
+
+TIMEOUTS = Repair(
+    "transactions time out by the loop's clock",
+    without="each storage with a transaction-timeout leaves a thread behind",
+    needs=(
+        "ZEO.StorageServer:LockManager(storage_id, stats, timeout)",
+        "ZEO.StorageServer:TimeoutThread.begin(client)",
+        "ZEO.StorageServer:TimeoutThread.end(client)",
+    ),
+)
+REPAIRS = (GIVE_BACK, TIMEOUTS)
+
+
+class LoopTimeout:
+    """Ends transactions that hold the commit lock for too long, in place of ZEO's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop, self._seconds = loop, seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, client: ClientStorageSide) -> None:
+        """Start to count: a client has got the lock."""
+        self._timer = self._loop.call_later(self._seconds, self._expired, client)
+
+    def end(self, _client: ClientStorageSide) -> None:
+        """Stop: the lock is free again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def is_alive(self) -> bool:
+        """Tell ZEO's `server_status` that transactions do time out."""
+        return True
+
+    def _expired(self, client: ClientStorageSide) -> None:
+        logger.error(
+            "transaction_timed_out peer=%r after=%gs: its connection is closed", client.log_label, self._seconds
+        )
+        client.connection.close()
+
+
+class RepairedAcceptor(Acceptor):  # type: ignore[misc]  # ZEO has no types
+    """Makes our connections."""
+
+    def factory(self) -> Connection:
+        """Return the protocol for a connection that was accepted."""
+        return Connection(self.storage_server, self.addr, self.msgpack)
+
+
+class RepairedServer(StorageServer):  # type: ignore[misc]
+    """A ZEO server whose end is in order.
+
+    Args:
+        address: `(host, port)` or a path; it listens when this returns.
+        storages: open ones, by name; closing them is the caller's, after `serve` returned.
+        identities: of what they hold, by their names.
+        may_commit: asked before every commit; called on the loop, so it must be quick.
+        transaction_timeout: seconds that a client may hold the commit lock, or None.
+        options: ZEO's others.
+
+    Attributes:
+        draining: whether it is about to end.
+    """
+
+    def __init__(
+        self,
+        address: Any,
+        storages: Mapping[str, Any],
+        *,
+        identities: Mapping[str, str],
+        may_commit: Callable[[], bool],
+        transaction_timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        self.identities, self.may_commit = identities, may_commit
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._end: asyncio.Task[None] | None = None
+        ours = is_on(TIMEOUTS)
+        theirs = None if ours else transaction_timeout
+        super().__init__(address, storages, Acceptor=RepairedAcceptor, transaction_timeout=theirs, **options)
+        if ours and transaction_timeout is not None:
+            for manager in self.lock_managers.values():
+                manager.timeout = LoopTimeout(self.event_loop, transaction_timeout)
+
+    @property
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that everything runs on."""
+        loop: asyncio.AbstractEventLoop = self.acceptor.event_loop
+        return loop
+
+    def create_client_handler(self) -> ClientStorageSide:
+        """Return the storage that a new client will see."""
+        return ClientStorageSide(self, self.read_only)
+
+    def serve(self) -> None:
+        """Serve on this thread until `drain` or `abort` has done its work."""
+        self.loop()
+
+    # -- from any thread
+
+    def drain(self, seconds: float) -> None:
+        """Begin to end: clients that hold a commit lock may finish, all others are sent away now."""
+        self._from_outside(self._begin_to_end, seconds)
+
+    def abort(self) -> None:
+        """Break all connections and end, now, even in the middle of a drain."""
+        self._from_outside(self._begin_to_end, 0.0)
+        self._from_outside(self._drop_all)
+
+    def _from_outside(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self.event_loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            logger.debug("server_ended_already")
+
+    # -- on the loop
+
+    def _begin_to_end(self, seconds: float) -> None:
+        if self._end is None:
+            self.draining = True
+            self._end = self.event_loop.create_task(self._come_to_an_end(seconds))
+
+    def _drop_all(self) -> None:
+        for connection in list(self.connections):
+            connection.drop()
+
+    async def _come_to_an_end(self, seconds: float) -> None:
+        try:
+            self.acceptor.server.close()
+            committing = {connection for connection in self.connections if connection.holds_lock}
+            others = self.connections - committing
+            logger.info("drain_began committing=%d sent_away=%d", len(committing), len(others))
+            for connection in others:
+                connection.close()
+            await asyncio.gather(_see_off(others, min(FLUSH, seconds)), _see_off(committing, seconds))
+            await _cancel_others()
+        finally:
+            self.event_loop.stop()
+
+
+async def _see_off(connections: Collection[Connection], seconds: float) -> None:
+    """Wait until connections are closed; those that are not in time are broken."""
+    if not connections:
+        return
+    await asyncio.wait([connection.gone for connection in connections], timeout=seconds)
+    late = [connection for connection in connections if not connection.gone.done()]
+    for connection in late:
+        logger.warning("connection_broken peer=%s: not done after %g s", connection.name, seconds)
+        connection.drop()
+    if late:
+        await asyncio.wait([connection.gone for connection in late], timeout=FLUSH)
+
+
+async def _cancel_others() -> None:
+    """End what else the loop is busy with, such as handshakes of clients that have just come."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
