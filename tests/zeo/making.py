@@ -1,13 +1,19 @@
 """What tests of ZEO servers are made with: servers on threads and in processes, clients that commit or hang."""
 
 import contextlib
+import signal
+import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 from ZEO.ClientStorage import ClientStorage
 from ZODB.Connection import TransactionMetaData
 from ZODB.MappingStorage import MappingStorage
 from ZODB.utils import load_current, z64
 
+from tests.conftest import wait_for
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.storage_server import RepairedServer
 
@@ -97,3 +103,67 @@ class Attempt:
 def descriptions(storage):
     """Those of all transactions of the root, newest first."""
     return [revision["description"] for revision in storage.history(z64, size=100)]
+
+
+def a_config(*, address=None, zookeeper=None, path="/databases/main", storage=None, zeo="", more="", eventlog=""):
+    """A configuration's text; without a connection string there is no <zookeeper> section."""
+    lines = ["<zeo>", f"  address {address}" if address else "", zeo, "</zeo>"]
+    if zookeeper:
+        lines += ["<zookeeper>", f"  connection {zookeeper}", f"  path {path}", more, "</zookeeper>"]
+    lines += [storage or "<mappingstorage 1>\n</mappingstorage>", eventlog]
+    return "\n".join(filter(None, lines)) + "\n"
+
+
+def a_filestorage(file, name="1"):
+    """The section for one."""
+    return f"<filestorage {name}>\n  path {file}\n</filestorage>"
+
+
+def free_port():
+    """A port that nobody listens at just now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+class ServerProcess:
+    """`zkfleet zeo serve` with a configuration, in a process that a test may break."""
+
+    def __init__(self, folder: Path, config: str, *arguments: str):
+        folder.mkdir(exist_ok=True, parents=True)
+        self.config, self._log = folder / "zeo.conf", folder / "server.log"
+        self.config.write_text(config)
+        command = [sys.executable, "-c", "from zkfleet.cli import main; main()", "zeo", "serve", "-C", self.config]
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log, cwd=folder)
+        self.pid = self._process.pid
+
+    @property
+    def log(self):
+        """What it has written so far."""
+        return self._log.read_text()
+
+    def says(self, words, timeout=20):
+        """Wait until it has written something."""
+        wait_for(lambda: words in self.log or self._process.poll() is not None, timeout, f"{words!r} in the log")
+        assert words in self.log, self.log
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def ends(self, timeout=20):
+        """Wait for its end and return its exit code."""
+        return self._process.wait(timeout)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        if self._process.poll() is None:
+            self.signal(signal.SIGKILL)
+        self._process.wait(20)
+
+
+def addresses(registry, path="/databases/main"):
+    """Where servers are registered, as `(host, port)`."""
+    with contextlib.closing(registry.providers(path)) as view:
+        return sorted((endpoint.host, endpoint.port) for endpoint in view.endpoints)

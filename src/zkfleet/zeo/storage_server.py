@@ -64,7 +64,16 @@ class LoopTimeout:
 
 
 class RepairedAcceptor(Acceptor):  # type: ignore[misc]  # ZEO has no types
-    """Makes our connections."""
+    """Listens, and makes our connections."""
+
+    event_loop: asyncio.AbstractEventLoop
+
+    def __init__(self, *arguments: Any) -> None:
+        try:
+            super().__init__(*arguments)
+        except BaseException:
+            self.event_loop.close()  # the address was taken, perhaps
+            raise
 
     def factory(self) -> Connection:
         """Return the protocol for a connection that was accepted."""
