@@ -17,11 +17,15 @@ and this is the only room that knows ZEO's insides.
     earlier                  what was said the last time
     connections, storage_server    ZEO's server, repaired, on a loop of its own
     databases                which database a storage holds
+    server, runner           the door for those who embed a server; a process of it
+    settings                 how a server is configured
+    serving, announcing      what is open and served; how the world learns of it
 """
 
 from zkfleet.errors import MissingDependency
 from zkfleet.zeo.client import DB, client, connection
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
+from zkfleet.zeo.server import Server
 from zkfleet.zeo.storage import FollowingStorage
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "Marker",
     "MissingDependency",
     "Outcome",
+    "Server",
     "Verdict",
     "client",
     "connection",

@@ -1,0 +1,142 @@
+"""What is open, and on which thread, while a ZEO server serves?
+
+Storages, and the one thread that uses them: it serves, and closes them when
+nobody is connected any more.  Whether the world knows of it is up to
+`announcing`, and when it begins and ends to `server`.
+"""
+
+import logging
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from zkfleet.endpoints import Endpoint, parse_endpoint
+from zkfleet.errors import BadInput
+from zkfleet.zeo.databases import identify
+from zkfleet.zeo.settings import Settings
+from zkfleet.zeo.storage_server import RepairedServer
+
+logger = logging.getLogger(__name__)
+
+# Seconds that storages have to be closed in: a FileStorage writes its index.
+LAST_WORDS = 30.0
+
+
+def always() -> bool:
+    """Tell a server without standbys that it may commit."""
+    return True
+
+
+class Serving:
+    """Open storages that are served; from when this is made until `drain` or `abort`.
+
+    Args:
+        settings: what to serve, and where.
+        may_commit: asked before every commit, on the server's thread; it must be quick.
+
+    Attributes:
+        databases: identities of what the storages hold, by the storage's name.
+        tids: their last transactions when it began, 16 hex digits.
+        read_only: the names of the storages that nobody may write.
+
+    Raises:
+        BadInput: somebody listens at the Unix path already.
+        OSError: it is not possible to listen at the address.
+        LockError: another process has a storage's file open (`zc.lockfile`).
+    """
+
+    def __init__(self, settings: Settings, *, may_commit: Callable[[], bool] = always) -> None:
+        if isinstance(settings.address, str):
+            _check_free(settings.address)
+        with ExitStack() as undo:
+            self._storages: Mapping[str, Any] = {
+                name: _opened(name, opener, undo) for name, opener in settings.storages.items()
+            }
+            found = {name: identify(it, read_only=settings.read_only) for name, it in self._storages.items()}
+            self.databases = {name: identity for name, identity in found.items() if identity}
+            self.tids = {name: it.lastTransaction().hex() for name, it in self._storages.items()}
+            self.read_only = {name for name, it in self._storages.items() if settings.read_only or it.isReadOnly()}
+            self._server = RepairedServer(
+                settings.address,
+                self._storages,
+                identities=self.databases,
+                may_commit=may_commit,
+                read_only=settings.read_only,
+                **settings.options,
+            )
+            undo.pop_all()
+        self.address = _address(settings.address, self._server.acceptor.addr)
+        self._thread = threading.Thread(target=self._run, name=f"zeo {self.address}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        mine = _inode(self.address)
+        try:
+            self._server.serve()
+        finally:
+            for name, storage in self._storages.items():
+                try:
+                    storage.close()
+                except Exception:  # the others are to be closed all the same
+                    logger.exception("storage_not_closed name=%s", name)
+            if mine and _inode(self.address) == mine:
+                os.unlink(str(self.address))
+            logger.info("served address=%s", self.address)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._thread.is_alive()
+
+    def drain(self, seconds: float) -> None:
+        """End: clients in the middle of a commit have some seconds to finish it, all others are sent away now.
+
+        Returns when all storages are closed.
+        """
+        self._server.drain(seconds)
+        self._wait(seconds)
+
+    def abort(self) -> None:
+        """End now, in the middle of whatever there is; returns when all storages are closed."""
+        self._server.abort()
+        self._wait(0.0)
+
+    def _wait(self, seconds: float) -> None:
+        self._thread.join(seconds + LAST_WORDS)
+        if self._thread.is_alive():
+            logger.error("server_does_not_end address=%s: a storage is busy, and so left open", self.address)
+
+
+def _opened(name: str, opener: Callable[[], Any], undo: ExitStack) -> Any:
+    storage = opener()
+    undo.callback(storage.close)
+    logger.info("storage_opened name=%s storage=%s", name, storage.getName())
+    return storage
+
+
+def _address(asked: tuple[str, int] | str, got: Any) -> Endpoint | str:
+    """Return where it can be reached: ZEO's word for a blank host is one of IPv4's."""
+    if isinstance(asked, str):
+        return asked
+    host, port = got[:2]
+    return parse_endpoint((host if asked[0] else "", port))
+
+
+def _check_free(path: str) -> None:
+    """Raise `BadInput` if somebody listens at a path: asyncio would take it from him."""
+    with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+        probe.connect(path)
+        raise BadInput(f"{path}: somebody listens there already", hint="end it, or choose another address")
+
+
+def _inode(address: Endpoint | str) -> int:
+    """Return what identifies the socket at a Unix path, or 0."""
+    if isinstance(address, str):
+        with suppress(OSError):
+            found = os.stat(address)
+            return found.st_ino if stat.S_ISSOCK(found.st_mode) else 0
+    return 0

@@ -1,0 +1,259 @@
+import contextlib
+import os
+import socket
+import threading
+
+import pytest
+from ZODB.FileStorage import FileStorage
+
+import zkfleet
+from tests.conftest import wait_for
+from tests.zeo import making
+from zkfleet.endpoints import Endpoint
+from zkfleet.errors import BadAddress, BadInput, Closed, Unavailable
+from zkfleet.zeo import Server
+
+TREE = "/databases\n  /main\n  /other\n"
+
+
+@pytest.fixture
+def tree(registry):
+    registry.import_tree(TREE)
+    return registry
+
+
+def reached(server):
+    """Where a client on this machine finds a server."""
+    return (server.address.host or "127.0.0.1", server.address.port)
+
+
+def said(registry, path="/databases/main"):
+    """What the one server at a path says of itself."""
+    with contextlib.closing(registry.providers(path)) as view:
+        wait_for(lambda: len(view) == 1)
+        return dict(next(iter(view.values())))
+
+
+def test_a_server_is_registered_while_it_serves(tree, hosts):
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)) as server:
+        wait_for(lambda: making.addresses(tree) == [reached(server)])
+        assert making.commit(reached(server))
+    assert making.addresses(tree) == []
+
+
+def test_it_says_what_it_is(tree, hosts, tmp_path):
+    config = making.a_config(address="127.0.0.1", zookeeper=hosts, storage=making.a_filestorage(tmp_path / "Data.fs"))
+    with Server(config) as server, contextlib.closing(making.a_client(reached(server))) as client:
+        properties = said(tree)
+        assert properties["storages"] == ["1"]
+        assert properties["read_only"] is False
+        assert properties["role"] == "primary"
+        assert properties["pid"] == os.getpid()
+        assert properties["tid"] == {"1": client.lastTransaction().hex()}
+        assert properties["database"] == {"1": client._info["zkfleet.database"]}
+
+
+def test_a_read_only_server_says_so(tree, hosts):
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts, zeo="read-only true")):
+        assert said(tree)["read_only"] is True
+
+
+def test_storages_with_paths_of_their_own_are_registered_there(tree, hosts):
+    storages = "<mappingstorage main>\n</mappingstorage>\n<mappingstorage other>\n</mappingstorage>"
+    more = "<storage-paths>\nother /databases/other\n</storage-paths>"
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts, storage=storages, more=more)):
+        main, other = said(tree), said(tree, "/databases/other")
+    assert main["storages"] == ["main"]
+    assert list(main["database"]) == ["main"]
+    assert other["storages"] == ["other"]
+    assert list(other["tid"]) == ["other"]
+
+
+def test_without_an_address_what_is_registered_can_be_reached(tree, hosts):
+    with Server(making.a_config(zookeeper=hosts)) as server:
+        assert server.address.host == ""
+        places = wait_for(lambda: making.addresses(tree))
+        assert "0.0.0.0" not in dict(places)
+        for place in places:
+            assert making.commit(place)
+
+
+def test_what_is_advertised_takes_the_place_of_the_host(tree, hosts):
+    more = "advertise db.example.com"
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more=more)) as server:
+        wait_for(lambda: making.addresses(tree) == [("db.example.com", server.address.port)])
+
+
+def test_what_cannot_be_advertised_is_refused_at_once(hosts):
+    with pytest.raises(BadAddress):
+        Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more="advertise 203.0.113.0/24"))
+
+
+def test_a_given_registry_is_used_and_left_open(tree):
+    config = making.a_config(address="127.0.0.1", zookeeper="192.0.2.1:2181")
+    with Server(config, registry=tree) as server:
+        wait_for(lambda: making.addresses(tree) == [reached(server)])
+    assert making.addresses(tree) == []
+
+
+def test_a_given_registry_needs_a_path(registry):
+    with pytest.raises(BadInput, match="<zookeeper>"):
+        Server(making.a_config(address="127.0.0.1"), registry=registry)
+
+
+def test_it_registers_when_its_path_comes(registry, hosts, caplog):
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)) as server:
+        wait_for(lambda: "not_registered_yet path=/databases/main" in caplog.text)
+        assert making.commit(reached(server))
+        registry.import_tree(TREE)
+        wait_for(lambda: making.addresses(registry) == [reached(server)])
+
+
+@pytest.mark.slow
+def test_a_lost_session_does_not_end_it(tree, hosts):
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)) as server:
+        wait_for(lambda: making.addresses(tree))
+        zkfleet.testing.expire_session(hosts, server._announcer._registry.session.client.client_id)
+        assert making.commit(reached(server))
+        wait_for(lambda: server._announcer._registry.statistics().expiries == 1)
+        wait_for(lambda: making.addresses(tree) == [reached(server)])
+
+
+# -- without ZooKeeper
+
+
+def test_it_serves_without_zookeeper():
+    with Server(making.a_config(address="127.0.0.1")) as server:
+        assert making.commit(reached(server))
+
+
+def test_a_fixed_port_serves_before_zookeeper_is_there():
+    port = making.free_port()
+    config = making.a_config(address=f"127.0.0.1:{port}", zookeeper=f"127.0.0.1:{making.free_port()}")
+    with Server(config) as server:
+        assert server.address == Endpoint("127.0.0.1", port)
+        assert making.commit(reached(server))
+
+
+def test_waiting_for_zookeeper_can_be_ended():
+    server = Server(making.a_config(address="127.0.0.1", zookeeper=f"127.0.0.1:{making.free_port()}"))
+    starting = making.Attempt(server.start)
+    assert starting.outcome(0.05) is None
+    server.close()
+    assert isinstance(starting.outcome(), Closed)
+    assert not server.is_serving
+
+
+def test_a_unix_socket_is_served_and_not_registered(tree, hosts, tmp_path, caplog):
+    path = str(tmp_path / "zeo.sock")
+    with Server(making.a_config(address=path, zookeeper=hosts)) as server:
+        assert server.address == path
+        assert making.commit(path)
+        assert making.addresses(tree) == []
+        assert "not_registered" in caplog.text
+    assert not os.path.exists(path)
+
+
+def test_a_unix_socket_of_a_living_server_is_left_to_it(tmp_path):
+    path = str(tmp_path / "zeo.sock")
+    with Server(making.a_config(address=path)):
+        with pytest.raises(BadInput, match="somebody listens there already"):
+            Server(making.a_config(address=path)).start()
+        assert making.commit(path)
+
+
+def test_a_unix_socket_that_was_left_behind_is_replaced(tmp_path):
+    path = str(tmp_path / "zeo.sock")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+    with Server(making.a_config(address=path)):
+        assert making.commit(path)
+
+
+# -- beginning and end
+
+
+def test_starting_and_closing_twice_is_fine():
+    server = Server(making.a_config(address="127.0.0.1"))
+    assert server.start() is server.start()
+    server.close()
+    server.close()
+    server.abort()
+    with pytest.raises(Closed):
+        server.start()
+
+
+def test_before_the_start_there_is_no_address():
+    with pytest.raises(Closed):
+        Server(making.a_config(address="127.0.0.1")).address  # noqa: B018
+
+
+def test_its_end_lets_commits_finish(tmp_path):
+    file = tmp_path / "Data.fs"
+    server = Server(making.a_config(address="127.0.0.1", storage=making.a_filestorage(file))).start()
+    with making.a_holder(reached(server)) as (storage, t):
+        closing = making.Attempt(server.close)
+        assert closing.outcome(0.05) is None
+        tid = storage.tpc_finish(t)
+        closing.outcome()
+    with contextlib.closing(FileStorage(str(file))) as storage:
+        assert storage.lastTransaction() == tid
+
+
+def test_its_end_waits_for_commits_no_longer_than_told(tree, hosts):
+    config = making.a_config(address="127.0.0.1", zookeeper=hosts, more="drain-timeout 0.05")
+    server = Server(config).start()
+    with making.a_holder(reached(server)):
+        server.close()
+        assert not server.is_serving
+
+
+def test_an_abort_ends_a_close():
+    server = Server(making.a_config(address="127.0.0.1")).start()
+    with making.a_holder(reached(server)):
+        closing = making.Attempt(server.close)
+        assert closing.outcome(0.05) is None
+        server.abort()
+        closing.outcome()
+        assert not server.is_serving
+
+
+def test_a_storage_that_another_has_open_is_told(tmp_path):
+    storage = making.a_filestorage(tmp_path / "Data.fs")
+    with (
+        Server(making.a_config(address="127.0.0.1", storage=storage)),
+        pytest.raises(Unavailable, match="another process has a storage open"),
+    ):
+        Server(making.a_config(address="127.0.0.1", storage=storage)).start()
+
+
+def test_what_was_opened_before_a_failure_is_closed(tmp_path):
+    first, second = making.a_filestorage(tmp_path / "1.fs", "1"), making.a_filestorage(tmp_path / "2.fs", "2")
+    with Server(making.a_config(address="127.0.0.1", storage=second)):
+        with pytest.raises(Unavailable):
+            Server(making.a_config(address="127.0.0.1", storage=first + "\n" + second)).start()
+        with Server(making.a_config(address="127.0.0.1", storage=first)):
+            pass
+
+
+def test_an_address_that_is_taken_is_told(tmp_path):
+    storage = making.a_filestorage(tmp_path / "Data.fs")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OSError, match="address already in use"):
+            Server(making.a_config(address=address, storage=storage)).start()
+    with Server(making.a_config(address="127.0.0.1", storage=storage)):
+        pass
+
+
+def test_standby_is_not_built_yet(hosts):
+    with pytest.raises(BadInput, match="standby"):
+        Server(making.a_config(zookeeper=hosts, more="standby on"))
+
+
+def test_nothing_is_left_of_it(tree, hosts):
+    before = threading.active_count()
+    for _ in range(3):
+        with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)):
+            wait_for(lambda: making.addresses(tree))
+    wait_for(lambda: threading.active_count() <= before)
