@@ -100,11 +100,6 @@ class Attempt:
         return self._result
 
 
-def descriptions(storage):
-    """Those of all transactions of the root, newest first."""
-    return [revision["description"] for revision in storage.history(z64, size=100)]
-
-
 def a_config(*, address=None, zookeeper=None, path="/databases/main", storage=None, zeo="", more="", eventlog=""):
     """A configuration's text; without a connection string there is no <zookeeper> section."""
     lines = ["<zeo>", f"  address {address}" if address else "", zeo, "</zeo>"]

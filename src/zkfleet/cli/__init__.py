@@ -10,7 +10,7 @@ commands and is loaded when one of them is asked for, so `--help` is quick.
     run, launcher     run a server and keep it registered: the shell, the decisions
     demo, programs    a fleet to look at
     dev               a ZooKeeper without Java
-    zeo               zeo status, check; zkzeo-nagios
+    zeo               zeo serve, status, check; zkzeo-nagios
 """
 
 from importlib import import_module
@@ -47,7 +47,7 @@ _SUMMARIES = {
     "set": "Set properties of a node.",
     "show": "Show the tree with its live providers.",
     "tree": "Model the system as a tree of text.",
-    "zeo": "Look after ZEO servers.",
+    "zeo": "Run ZEO servers that their clients find, and look after them.",
 }
 
 

@@ -163,10 +163,7 @@ def with_errors(function: Command) -> Command:
         except (ZkfleetError, OSError) as exc:
             if debug:
                 raise
-            click.echo(f"error: {_said(exc)}", err=True)
-            hint = getattr(exc, "hint", "") or _HINTS.get(type(exc), "")
-            if hint:
-                click.echo(f"hint: {hint}", err=True)
+            report(exc)
             raise SystemExit(FAILED) from exc
 
     return command  # type: ignore[return-value]
@@ -177,6 +174,14 @@ def on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None]
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def report(exc: Exception) -> None:
+    """Write an error as a line and a hint."""
+    click.echo(f"error: {_said(exc)}", err=True)
+    hint = getattr(exc, "hint", "") or _HINTS.get(type(exc), "")
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
 
 
 _HINTS = {

@@ -1,15 +1,16 @@
-"""zkfleet zeo: ZEO servers and those who look after them."""
+"""zkfleet zeo: ZEO servers, and those who look after them."""
 
 import click
 
 from zkfleet.cli.zeo_check import check_command
+from zkfleet.cli.zeo_serve import serve_command
 from zkfleet.cli.zeo_status import status_command
 
 
 @click.group("zeo")
 def zeo_command() -> None:
-    """Look after ZEO servers."""
+    """Run ZEO servers that their clients find, and look after them."""
 
 
-zeo_command.add_command(check_command)
-zeo_command.add_command(status_command)
+for command in (check_command, serve_command, status_command):
+    zeo_command.add_command(command)
