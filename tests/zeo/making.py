@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from ZODB.MappingStorage import MappingStorage
 from ZODB.utils import load_current, z64
 
 from tests.conftest import wait_for
+from zkfleet.testing.zookeeper import free_port  # noqa: F401  tests take it from here
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.storage_server import RepairedServer
 
@@ -112,12 +112,6 @@ def a_config(*, address=None, zookeeper=None, path="/databases/main", storage=No
 def a_filestorage(file, name="1"):
     """The section for one."""
     return f"<filestorage {name}>\n  path {file}\n</filestorage>"
-
-
-def free_port():
-    """A port that nobody listens at just now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 class ServerProcess:

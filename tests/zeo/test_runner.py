@@ -209,3 +209,17 @@ def test_a_file_that_another_has_open_is_told(tree, hosts, tmp_path):
         assert done.returncode == 1
         assert "another process has a storage open" in done.stderr
         assert making.commit(place)
+
+
+def test_what_it_was_started_to_ignore_is_ignored(tree, hosts, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server = making.ServerProcess(tmp_path, a_database(tmp_path, hosts))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with server:
+        place = registered(tree)
+        server.signal(signal.SIGHUP)
+        assert making.commit(place)
+        server.signal(signal.SIGTERM)
+        assert server.ends() == 0

@@ -7,6 +7,7 @@ SIGUSR2 opens log files anew.
 """
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from zkfleet.zeo.server import Server
 from zkfleet.zeo.settings import Options
 
 logger = logging.getLogger(__name__)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOOK_AGAIN = 0.05
 ABORT_WITHIN = 5.0
 
@@ -66,6 +68,13 @@ class Runner(ZEOServer):  # type: ignore[misc]  # ZEO has no types
 
     # -- signals
 
+    def setup_signals(self) -> None:
+        """Handle signals, but for those that we were started to ignore, as by `nohup`."""
+        ignored = [number for number in ENDING if signal.getsignal(number) is signal.SIG_IGN]
+        super().setup_signals()
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
     def handle_sigterm(self) -> None:
         """Drain; the second time, end now."""
         self._signals.append("SIGTERM")
@@ -86,8 +95,10 @@ class Runner(ZEOServer):  # type: ignore[misc]  # ZEO has no types
         while not self._signals:
             # An Event has a lock, which a signal in the middle of `wait` finds taken.
             time.sleep(LOOK_AGAIN)
+            if not starting.is_done:
+                continue
             starting.check()
-            if starting.is_done and not self.server.is_serving:
+            if not self.server.is_serving:
                 raise ZkfleetError("the server has ended by itself", hint="its log says why")
         logger.info("ending signal=%s: another ends it now", self._signals[0])
         closing = _Task(self.server.close)
@@ -120,7 +131,7 @@ class _Task:
         return not self._thread.is_alive()
 
     def check(self) -> None:
-        """Raise what the function raised."""
+        """Raise what the function raised, if it has ended."""
         if self.is_done and self._problem is not None:
             raise self._problem
 
