@@ -1,6 +1,9 @@
+import asyncio
 import contextlib
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 
@@ -192,6 +195,27 @@ def test_connections_that_never_spoke_do_not_delay_the_end():
         wait_for(server.event_loop.is_closed)
         assert time.monotonic() - started < 0.5
         assert silent.recv(4) == struct.pack(">I", 2)
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    """A server's TLS context."""
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    made = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=zeo -keyout {key} -out {certificate}"
+    subprocess.run(made.split(), check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@pytest.mark.slow
+def test_a_handshake_that_hangs_does_not_delay_the_end(encrypted):
+    with making.a_server(ssl=encrypted) as server, socket.create_connection(address(server)):
+        wait_for(lambda: asyncio.all_tasks(server.event_loop))
+        started = time.monotonic()
+        server.drain(60)
+        wait_for(server.event_loop.is_closed)
+        assert time.monotonic() - started < 0.5
 
 
 def test_the_end_may_be_asked_for_twice_and_after_it():

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ZEO.asyncio.server import Delay, ServerProtocol
 from ZEO.StorageServer import ZEOStorage
 
+from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import Repair, is_on
 
 if TYPE_CHECKING:
     from zkfleet.zeo.storage_server import RepairedServer
 
 logger = logging.getLogger(__name__)
-IDENTITY = "zkfleet.database"
 
 # Seconds until a client that has gone without a word is noticed: it may hold
 # the commit lock, and then nobody else commits meanwhile.

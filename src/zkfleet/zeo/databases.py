@@ -26,7 +26,7 @@ from ZODB.POSException import POSKeyError
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import load_current, z64
 
-from zkfleet.zeo.connections import IDENTITY
+from zkfleet.zeo.described import IDENTITY
 
 logger = logging.getLogger(__name__)
 SUFFIX = ".zkfleet"

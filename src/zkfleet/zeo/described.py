@@ -11,6 +11,9 @@ from typing import Any
 
 PRIMARY = "primary"
 
+# The key of a database's identity, in its data and in what its server tells clients of a storage.
+IDENTITY = "zkfleet.database"
+
 
 @dataclass(frozen=True, slots=True)
 class Described:

@@ -72,6 +72,7 @@ class Serving:
         self.address = _address(settings.address, self._server.acceptor.addr)
         self._thread = threading.Thread(target=self._run, name=f"zeo {self.address}", daemon=True)
         self._thread.start()
+        logger.info("serving address=%s storages=%s", self.address, ",".join(self._storages))
 
     def _run(self) -> None:
         mine = _inode(self.address)
