@@ -48,30 +48,30 @@ def a_client(address, **options):
 
 
 @contextlib.contextmanager
+def a_transaction(storage, description=""):
+    """A transaction that a client storage has begun; what it leaves behind is cleared away, however it ends."""
+    t = TransactionMetaData("", description)
+    try:
+        storage.tpc_begin(t)
+        yield t
+    finally:
+        with contextlib.suppress(KeyError):
+            storage.tpc_end(t)
+
+
+@contextlib.contextmanager
 def a_holder(address, description="held", **options):
     """A client that has voted, and so keeps everybody else from committing, with its transaction."""
-    storage = a_client(address, **options)
-    t = begun(description)
-    try:
-        vote(storage, t)
+    with contextlib.closing(a_client(address, **options)) as storage, a_transaction(storage, description) as t:
+        store_root(storage, t)
+        storage.tpc_vote(t)
         yield storage, t
-    finally:
-        storage.close()
-        with contextlib.suppress(KeyError):
-            storage.tpc_end(t)  # its buffer is a file
 
 
-def begun(description="quick"):
-    """A transaction, as a storage wants it."""
-    return TransactionMetaData("", description)
-
-
-def vote(storage, t):
-    """Store the root again, and vote."""
-    storage.tpc_begin(t)
+def store_root(storage, t):
+    """Store the root again, as it is."""
     data, serial = load_current(storage, z64)
     storage.store(z64, serial, data, "", t)
-    storage.tpc_vote(t)
 
 
 def commit(address, description="quick", **options):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from transaction.interfaces import TransientError
 from ZODB.FileStorage import FileStorage
 from ZODB.utils import z64
 
@@ -223,3 +224,27 @@ def test_what_it_was_started_to_ignore_is_ignored(tree, hosts, tmp_path):
         assert making.commit(place)
         server.signal(signal.SIGTERM)
         assert server.ends() == 0
+
+
+@pytest.mark.faults
+def test_nothing_that_was_acknowledged_is_lost_by_a_drain(tree, hosts, tmp_path):
+    acknowledged = []
+
+    def commit_on(place):
+        with contextlib.closing(making.a_client(place, wait_timeout=1)) as storage:
+            oid, serial = storage.new_oid(), z64
+            while True:
+                with making.a_transaction(storage) as t:
+                    storage.store(oid, serial, b"data", "", t)
+                    storage.tpc_vote(t)
+                    serial = storage.tpc_finish(t)
+                acknowledged.append(serial)
+
+    with making.ServerProcess(tmp_path, a_database(tmp_path, hosts)) as server:
+        busy = [making.Attempt(commit_on, registered(tree)) for _ in range(4)]
+        wait_for(lambda: len(acknowledged) > 50)
+        server.signal(signal.SIGTERM)
+        assert server.ends() == 0
+        assert all(isinstance(one.outcome(), TransientError) for one in busy)
+    with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"), read_only=True)) as storage:
+        assert set(acknowledged) <= {t.tid for t in storage.iterator()}

@@ -67,8 +67,10 @@ def test_a_timeout_closes_the_connection_of_the_slow_one():
 def test_who_is_in_time_is_left_alone():
     with making.a_server(transaction_timeout=0.2) as server, making.a_holder(address(server)) as (storage, t):
         storage.tpc_finish(t)
-        making.vote(storage, t)
-        storage.tpc_finish(t)
+        with making.a_transaction(storage) as another:
+            making.store_root(storage, another)
+            storage.tpc_vote(another)
+            storage.tpc_finish(another)
         assert status(server)["timeout-thread-is-alive"] is True
 
 
