@@ -21,7 +21,7 @@ from zkfleet.zeo.storage_server import RepairedServer
 @contextlib.contextmanager
 def a_server(storage=None, *, address=("127.0.0.1", 0), kind=RepairedServer, **options):
     """A bare storage server on a thread; its one storage is `1`."""
-    storage = storage or MappingStorage()
+    storage = MappingStorage() if storage is None else storage  # an empty one is false
     if kind is RepairedServer:
         options = {"identities": {"1": identify(storage)}, "may_commit": lambda: True} | options
     else:

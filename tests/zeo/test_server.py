@@ -119,6 +119,18 @@ def test_a_lost_session_does_not_end_it(tree, hosts):
         wait_for(lambda: making.addresses(tree) == [reached(server)])
 
 
+def test_a_server_of_a_server_serves_the_same_database(tree, hosts):
+    behind = f"%import zkfleet.zeo\n<zkzeoclient 1>\n  zookeeper {hosts}\n  server /databases/main\n</zkzeoclient>"
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)) as first:
+        database = said(tree)["database"]
+        config = making.a_config(address="127.0.0.1", zookeeper=hosts, path="/databases/other", storage=behind)
+        with Server(config) as second:
+            assert said(tree, "/databases/other")["database"] == database
+            tid = making.commit(reached(second))
+            with contextlib.closing(making.a_client(reached(first))) as client:
+                assert client.lastTransaction() == tid
+
+
 # -- without ZooKeeper
 
 

@@ -96,6 +96,20 @@ def test_a_client_that_is_sent_away_gives_the_lock_back(break_it):
         assert making.commit(address(server))
 
 
+class FailingDisk(MappingStorage):
+    """Cannot say that it has aborted."""
+
+    def tpc_abort(self, transaction):
+        super().tpc_abort(transaction)
+        raise OSError("disk")
+
+
+def test_an_abort_that_fails_keeps_nobody_from_committing(caplog):
+    with making.a_server(FailingDisk(), transaction_timeout=0.05) as server, making.a_holder(address(server)):
+        wait_for(lambda: "transaction_not_aborted" in caplog.text)
+        assert making.commit(address(server))
+
+
 def test_accepted_sockets_notice_silence():
     with making.a_server() as server, contextlib.closing(making.a_client(address(server))):
         [connection] = server.connections

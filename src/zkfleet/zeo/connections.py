@@ -56,6 +56,17 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         """Commit, while this server may still do so."""
         return super().tpc_finish(id) if self._may_commit() else Delay()
 
+    def notify_disconnected(self) -> None:
+        """Abort what the client had begun; the lock is given back even if that fails."""
+        try:
+            super().notify_disconnected()
+        except Exception:  # a failing disk, say: the others are to be told of that by their own transactions
+            if self.transaction is None:
+                raise
+            logger.exception("transaction_not_aborted peer=%s", self.log_label)
+            self._clear_transaction()
+            super().notify_disconnected()
+
     def _may_commit(self) -> bool:
         allowed = self.server.may_commit()
         if not allowed:
