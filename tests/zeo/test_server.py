@@ -10,7 +10,7 @@ import zkfleet
 from tests.conftest import wait_for
 from tests.zeo import making
 from zkfleet.endpoints import Endpoint
-from zkfleet.errors import BadAddress, BadInput, Closed, Unavailable
+from zkfleet.errors import BadAddress, BadHosts, BadInput, Closed, Unavailable
 from zkfleet.zeo import Server
 
 TREE = "/databases\n  /main\n  /other\n"
@@ -87,6 +87,13 @@ def test_what_is_advertised_takes_the_place_of_the_host(tree, hosts):
 def test_what_cannot_be_advertised_is_refused_at_once(hosts):
     with pytest.raises(BadAddress):
         Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more="advertise 203.0.113.0/24"))
+
+
+def test_an_ensemble_that_cannot_be_is_refused_at_once(monkeypatch):
+    monkeypatch.setenv("ZKFLEET_ZOOKEEPER", "a:b:c")
+    config = making.a_config(address="127.0.0.1", zookeeper="127.0.0.1:1").replace("  connection 127.0.0.1:1\n", "")
+    with pytest.raises(BadHosts, match="a:b:c"):
+        Server(config)
 
 
 def test_a_given_registry_is_used_and_left_open(tree):

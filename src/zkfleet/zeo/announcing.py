@@ -100,13 +100,13 @@ class Announcer:
             registry, self._registry = self._registry, None
         self._connected.set()
         self._claimed.set()
-        try:
-            if registry is not None and registry is not self._given:
-                registry.close(DEREGISTER_WITHIN)
-            for registration in registrations:
-                registration.close(DEREGISTER_WITHIN)
-        except ZkfleetError as exc:
-            logger.warning("not_deregistered reason=%s: its session's end must do", exc)
+        # Our own session takes all of its registrations with it.
+        ours = [registry] if registry is not None and registry is not self._given else registrations
+        for one in ours:
+            try:
+                one.close(DEREGISTER_WITHIN)
+            except ZkfleetError as exc:
+                logger.warning("not_deregistered reason=%s: its session's end must do", exc)
         if registry is not None and self._thread.is_alive():
             self._thread.join(LOOK_AGAIN)
 

@@ -16,6 +16,7 @@ from zc.lockfile import LockError
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
 from zkfleet.errors import BadInput, Closed, Unavailable
 from zkfleet.registry import Registry
+from zkfleet.registry.connecting import client_options
 from zkfleet.zeo.announcing import Announcer, Claim
 from zkfleet.zeo.described import PRIMARY, Described
 from zkfleet.zeo.serving import Serving, always
@@ -64,8 +65,10 @@ class Server:
         if isinstance(address, str):
             logger.warning("not_registered address=%s: a Unix-domain socket is of no use to other machines", address)
             return None
+        # What cannot be reached or published is refused before anything is opened.
+        if registry is None:
+            client_options(zookeeper.connection)
         host, port = address
-        # What cannot be published is refused before anything is opened.
         addresses_to_advertise(parse_endpoint((host, port or 1)), advertise=zookeeper.advertise)
         return Announcer(zookeeper, registry)
 
