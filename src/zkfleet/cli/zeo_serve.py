@@ -3,7 +3,7 @@
 import click
 
 from zkfleet.cli.options import FAILED, report
-from zkfleet.errors import BadInput, MissingDependency, ZkfleetError
+from zkfleet.errors import BadInput, ZkfleetError
 
 WRONG_USAGE = 2
 
@@ -45,8 +45,6 @@ def serve_command(
 
 
 def _serve(arguments: list[str]) -> int:
-    try:
-        from zkfleet.zeo.runner import Runner, options_of
-    except ImportError as exc:
-        raise MissingDependency(f"ZEO is not installed: {exc}", hint="pip install 'zkfleet[zeo]'") from exc
+    from zkfleet.zeo.runner import Runner, options_of
+
     return Runner(options_of(arguments)).run()
