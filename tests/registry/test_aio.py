@@ -107,6 +107,19 @@ def test_registrations_are_updated_and_closed(hosts, kazoo):
     run(hosts, story)
 
 
+def test_locks_are_waited_for(hosts, kazoo):
+    async def story(registry):
+        assert await registry.make_node("/locks")
+        async with await registry.lock("/locks", "primary") as mine:
+            await mine.wait_until_held()
+            theirs = await registry.lock("/locks", "primary")
+            assert (mine.lock.held, theirs.lock.held) == (True, False)
+        await theirs.wait_until_held()
+        assert theirs.lock.held
+
+    run(hosts, story)
+
+
 def test_a_cancelled_iteration_unsubscribes(hosts):
     async def story(registry):
         view = await registry.children("/svc/providers")

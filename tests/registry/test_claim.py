@@ -126,6 +126,21 @@ def test_a_takeover_happens_once():
     assert made.status is Status.BLOCKED
 
 
+def test_the_token_is_that_of_the_znode_which_is_there():
+    made = claim()
+    made.connected(ME)
+    made.ended(Outcome.DONE, 41)
+    assert made.token == 41
+    made.disturbed()
+    made.saw(Sight("/svc", ME, b"{}", 0, czxid=41))
+    assert made.token == 41
+    made.disturbed()
+    made.saw(Sight("/svc"))
+    assert made.token == 0
+    made.ended(Outcome.DONE, 43)
+    assert made.token == 43
+
+
 def test_closing_before_anything_was_sent_sends_nothing():
     made = claim()
     assert made.close() is None
@@ -160,6 +175,7 @@ class World(RuleBasedStateMachine):
         self.session = ME
         self.linked = False
         self.znode = None  # (owner, data, version)
+        self.zxid = self.czxid = 0
         self.parent = True
         self.order = None
         self.closing = False
@@ -239,7 +255,7 @@ class World(RuleBasedStateMachine):
             self.order = order
             outcome = self.carry_out()
             self.order = None
-            self.take(self.claim.ended(outcome))
+            self.take(self.claim.ended(outcome, self.zxid))
 
     def sight(self):
         if not self.parent:
@@ -247,17 +263,18 @@ class World(RuleBasedStateMachine):
         if self.znode is None:
             return Sight("/svc")
         owner, data, version = self.znode
-        return Sight("/svc", owner, data, version, ours=owner in self.mine and owner != self.session)
+        return Sight("/svc", owner, data, version, ours=owner in self.mine and owner != self.session, czxid=self.czxid)
 
     def carry_out(self):
+        self.zxid += 1
         match self.order:
             case Create(_, data) if self.parent and self.znode is None:
-                self.znode = (self.session, data, 0)
+                self.znode, self.czxid = (self.session, data, 0), self.zxid
             case Write(_, data, version) if self.znode and self.znode[2] == version:
                 assert self.znode[0] == self.session, "only our own znode is written"
                 self.znode = (self.session, data, version + 1)
             case Replace(_, data, version) if self.znode and self.znode[2] == version:
-                self.znode = (self.session, data, 0)
+                self.znode, self.czxid = (self.session, data, 0), self.zxid
             case Remove(_, version) if self.znode and self.znode[2] == version:
                 self.znode = None
             case _:
@@ -275,6 +292,7 @@ class World(RuleBasedStateMachine):
         elif self.claim.status is Status.REGISTERED:
             assert mine
             assert self.znode[1] == self.claim.data
+            assert self.claim.token == self.czxid
         else:
             assert not mine
             free = self.parent and (self.znode is None or self.znode[0] in self.mine)

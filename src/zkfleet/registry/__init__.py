@@ -9,6 +9,7 @@ live views, registrations and plans.
     hub, callbacks           the threads: one that owns all state, one for users' callbacks
     agenda, following, views live views: what to read next (pure), keeping it, the faces
     claim, registrar, registration    registrations: what to do next (pure), doing it, the face
+    locks                    locks: registrations of a name that is waited for
     changing, trees, walking, doctor    what is asked or changed once
     life, registry           the session from its beginning to its end; the object that users hold
     aio                      all of it for asyncio
@@ -18,6 +19,7 @@ from zkfleet.registry.claim import Status
 from zkfleet.registry.connecting import connect
 from zkfleet.registry.hosts import TLS
 from zkfleet.registry.life import Statistics
+from zkfleet.registry.locks import Lock, Standing
 from zkfleet.registry.readings import InvalidProvider, Origin, Snapshot
 from zkfleet.registry.registration import Registering, Registration, registering
 from zkfleet.registry.registry import Registry
@@ -27,6 +29,7 @@ __all__ = [
     "TLS",
     "Children",
     "InvalidProvider",
+    "Lock",
     "Origin",
     "Properties",
     "ProvidersView",
@@ -34,6 +37,7 @@ __all__ = [
     "Registration",
     "Registry",
     "Snapshot",
+    "Standing",
     "Statistics",
     "Status",
     "Tree",

@@ -24,6 +24,7 @@ from zkfleet.errors import Closed, WaitTimedOut
 from zkfleet.registry.claim import Status
 from zkfleet.registry.connecting import connect as connect_blocking
 from zkfleet.registry.life import Statistics
+from zkfleet.registry.locks import Lock
 from zkfleet.registry.readings import Origin, Snapshot
 from zkfleet.registry.registration import Registration
 from zkfleet.registry.registry import Registry
@@ -269,6 +270,22 @@ class AsyncRegistration:
         await self.close()
 
 
+class AsyncLock(AsyncRegistration):
+    """A lock; see `Lock`.
+
+    Attributes:
+        lock: as threads see it; `held`, `token` and `subscribe` never block.
+    """
+
+    def __init__(self, lock: Lock, pool: _Pool, timeout: float) -> None:
+        super().__init__(lock, pool, timeout)
+        self.lock = lock
+
+    async def wait_until_held(self, timeout: float | None = None) -> Self:
+        """Wait until it is ours; errors as for `Lock.wait_until_held`."""
+        return await self.wait_until_registered(timeout)
+
+
 class AsyncRegistry:
     """A registry whose verbs are awaited; see `Registry` for what they take, do and raise.
 
@@ -287,6 +304,11 @@ class AsyncRegistry:
         call = partial(self.registry.register, path, address, **options)
         made = await self._pool.open(Registration.begin_close, call)
         return AsyncRegistration(made, self._pool, self.registry.timeout)
+
+    async def lock(self, path: str, name: str, **options: Any) -> AsyncLock:
+        """Ask for a lock."""
+        made = await self._pool.open(Lock.begin_close, partial(self.registry.lock, path, name, **options))
+        return AsyncLock(made, self._pool, self.registry.timeout)
 
     def children(self, path: str) -> Opening[AsyncView[Children]]:
         """Follow the names of a node's children."""
@@ -326,6 +348,10 @@ class AsyncRegistry:
     async def change_properties(self, path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[str, int]:
         """Compare and set a node's properties; `change` is called on another thread."""
         return await self._pool.run(self.registry.change_properties, path, change)
+
+    async def make_node(self, path: str, **options: Any) -> bool:
+        """Make a persistent node if it is missing; tell whether it was."""
+        return await self._pool.run(self.registry.make_node, path, **options)
 
     async def ln(self, source: str, destination: str) -> None:
         """Make a node link at `destination` that leads to `source`."""

@@ -6,13 +6,14 @@ them on condition that the version is still that one, and begin again if not.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kazoo.protocol.serialization import SetData
+from kazoo.protocol.serialization import Create, SetData
+from kazoo.security import ACL
 
 from zkfleet import paths
-from zkfleet.errors import BadPath, BadProperties, LinkLoop, OutcomeUnknown, TooLarge, WaitTimedOut
+from zkfleet.errors import BadPath, BadProperties, LinkLoop, NodeExists, OutcomeUnknown, TooLarge, WaitTimedOut
 from zkfleet.registry import readings
 from zkfleet.registry.session import BadVersion, Session
 from zkfleet.registry.wire import SAFE_PACKET, rooted
@@ -21,6 +22,7 @@ from zkfleet.tree.model import BYTES, NODE_LINK, TEXT
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 LONGEST_PAUSE = 0.05
+PERSISTENT = 0
 RAW = frozenset({TEXT, BYTES})
 
 
@@ -80,6 +82,17 @@ def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> b
     if len(data) > SAFE_PACKET:
         raise TooLarge(path, len(data), SAFE_PACKET)
     return data
+
+
+def make_node(session: Session, path: str, acl: Sequence[ACL]) -> bool:
+    """Make a persistent node without properties if it is missing; tell whether it was."""
+    session.check_not_system(paths.check(path))
+    at = rooted(session.client.chroot, path)
+    try:
+        session.write(Create(at, encode({}), list(acl), PERSISTENT), path=path, permission="create")
+    except NodeExists:
+        return False
+    return True
 
 
 def link(session: Session, source: str, destination: str) -> None:

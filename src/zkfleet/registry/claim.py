@@ -56,6 +56,7 @@ class Sight:
         ours: whether it can be shown to be left over from us: a former session
             of this process, or a process of this machine that is dead.
         taken: whether another registration of this process holds it.
+        czxid: the transaction that created the znode.
         problem: why there is no parent.
     """
 
@@ -65,6 +66,7 @@ class Sight:
     version: int = -1
     ours: bool = False
     taken: bool = False
+    czxid: int = 0
     problem: ZkfleetError | None = None
 
 
@@ -131,6 +133,9 @@ class Claim:
         data: the properties, encoded.
         policy: what to do about somebody else's znode of our name.
         describe: says who owns what stands there, for messages.
+
+    Attributes:
+        token: the transaction that created our znode, 0 if it is known not to be there.
     """
 
     def __init__(self, path: str, data: bytes, policy: Policy, describe: Callable[[Sight], str]) -> None:
@@ -138,6 +143,7 @@ class Claim:
         self.status = Status.PENDING
         self.problem: ZkfleetError | None = None
         self.home: str | None = None
+        self.token = 0
         self._describe = describe
         self._session: int | None = None
         self._under_way: Order | None = None
@@ -195,10 +201,11 @@ class Claim:
             self.home = None
             return self._go()
         self.home = sight.parent
+        self.token = sight.czxid if sight.owner == self._session and not sight.taken else 0
         return self._closing_order(sight) if self._closing else self._order(sight)
 
-    def ended(self, outcome: Outcome) -> Order | None:
-        """A create, write, replace or remove ended."""
+    def ended(self, outcome: Outcome, zxid: int = 0) -> Order | None:
+        """A create, write, replace or remove ended; `zxid` is the transaction's."""
         order, self._under_way = self._under_way, None
         if outcome is Outcome.LINK_LOST:
             return None
@@ -207,8 +214,8 @@ class Claim:
                 self._settle(Status.CLOSED)
                 return None
             return self._go()
-        if isinstance(order, Create):
-            self.home = order.parent
+        if isinstance(order, (Create, Replace)):
+            self.home, self.token = order.parent, zxid
         self._settle(Status.REGISTERED)
         return None
 

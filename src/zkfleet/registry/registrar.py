@@ -7,7 +7,7 @@ users hold is a `registration`.
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -55,8 +55,10 @@ class Registrant:
         self.hub, self.name = hub, name
         self.claim = Claim(path, data, policy, self._describe)
         self.changed = threading.Condition()
+        self.on_change: Callable[[], object] = lambda: None
         self._acl = acl
         self._said: object = None
+        self._seen: object = None
         self._wanted = self.stands = 0
         self.refusal: ZkfleetError | None = None
         self._held: str | None = None
@@ -156,15 +158,15 @@ class Registrant:
         owner = reply.stat.ephemeral_owner
         ours = owner in self.hub.former_sessions or identity.is_dead(decode(reply.data))
         taken = self.hub.session.tap.holders.get(paths.join(parent, self.name), self) is not self
-        return Sight(parent, owner, reply.data, reply.stat.version, ours, taken)
+        return Sight(parent, owner, reply.data, reply.stat.version, ours, taken, reply.stat.czxid)
 
-    def _ended(self, epoch: int, value: Any, error: Exception | None, _zxid: int) -> None:
+    def _ended(self, epoch: int, value: Any, error: Exception | None, zxid: int) -> None:
         if epoch != self.hub.epoch:
             return
         if error is None and isinstance(value, list):
             error = _reason(value)
         if error is None:
-            order = self.claim.ended(Outcome.DONE)
+            order = self.claim.ended(Outcome.DONE, zxid)
         elif isinstance(error, LINK_ERRORS):
             order = self.claim.ended(Outcome.LINK_LOST)
         elif isinstance(error, COLLISIONS):
@@ -204,7 +206,8 @@ class Registrant:
             self.hub.keep_only(self, [paths.join(claim.where, self.name)])
         if claim.status is Status.CLOSED:
             self.hub.leave(self)
-        said = (claim.status, str(claim.problem))
+        said, seen = (claim.status, str(claim.problem)), self._seen
+        self._seen = (*said, claim.token)
         if said != self._said:
             self._said = said
             level = logging.WARNING if claim.problem else logging.INFO
@@ -214,6 +217,8 @@ class Registrant:
             if claim.status is Status.REGISTERED and claim.settled:
                 self.stands = self._wanted
             self.changed.notify_all()
+        if self._seen != seen:
+            self.on_change()
 
     def _note_holding(self) -> None:
         """Tell the other registrations in this session which znode is ours."""

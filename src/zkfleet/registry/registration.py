@@ -126,18 +126,7 @@ class Registration:
             AccessDenied: it refused.
             Closed: the registration was closed.
         """
-        self._check_process()
-        identity.check_not_ours({**(data or {}), **properties})
-        with self._lock:
-            if self._closing:
-                raise Closed(f"the registration at {self.path} is closed")
-            before, merged = self._properties, {**self._properties, **(data or {}), **properties}
-            written = encoded(self.path, merged)
-            self._properties = merged
-            self._generation += 1
-            generation = self._generation
-            for registrant in self._registrants:
-                self._registry.hub.post(registrant.wants, written, generation)
+        before, merged, generation = self._begin_update({**(data or {}), **properties})
         seconds = self._registry.timeout
         for registrant in self._registrants:
             if not self._wait(registrant, partial(_written, registrant, generation), seconds):
@@ -148,6 +137,24 @@ class Registration:
                     if self._properties is merged:
                         self._properties = before
                 raise problem
+
+    def begin_update(self, **properties: Any) -> None:
+        """Set some properties as `update` does, without waiting; what is refused is told in the log alone."""
+        self._begin_update(properties)
+
+    def _begin_update(self, properties: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
+        self._check_process()
+        identity.check_not_ours(properties)
+        with self._lock:
+            if self._closing:
+                raise Closed(f"the registration at {self.path} is closed")
+            before, merged = self._properties, {**self._properties, **properties}
+            written = encoded(self.path, merged)
+            self._properties = merged
+            self._generation += 1
+            for registrant in self._registrants:
+                self._registry.hub.post(registrant.wants, written, self._generation)
+            return before, merged, self._generation
 
     def drain(self) -> None:
         """Say that no new work is wanted: views leave us out of `endpoints`."""
@@ -213,6 +220,11 @@ class Registration:
         if self.problem is not None:
             raise self.problem
 
+    def begin(self) -> None:
+        """Start to put the endpoints in, without waiting."""
+        for registrant in self._registrants:
+            self._registry.hub.post(self._registry.hub.join, registrant)
+
     def begin_close(self) -> None:
         """Start to take the endpoints out, without waiting."""
         with self._lock:
@@ -234,7 +246,7 @@ class Registration:
 
     def __repr__(self) -> str:
         status = self.status.value if os.getpid() == self._pid else f"of process {self._pid}"
-        return f"<Registration {self.path} {' '.join(self.addresses)}: {status}>"
+        return f"<{type(self).__name__} {self.path} {' '.join(self.addresses)}: {status}>"
 
 
 _CONCERN = (

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from zkfleet import endpoints, paths
-from zkfleet.errors import BadInput
+from zkfleet.errors import BadInput, BadPath
 from zkfleet.registry import acls, changing, identity, readings, registrar, subtree, views
 from zkfleet.registry.claim import Policy
 from zkfleet.registry.following import Following
 from zkfleet.registry.life import Life
+from zkfleet.registry.locks import Lock
 from zkfleet.registry.registrar import Registrant
 from zkfleet.registry.registration import Registering, Registration, registering
 
@@ -85,12 +86,14 @@ class Registry(Life):
         data = registrar.encoded(path, said)
         made = [Registrant(self.hub, path, name, data=data, acl=entries, policy=on_conflict) for name in names]
         registration = Registration(self, path, made, said)
-        self._registrations[registration] = None
-        for registrant in made:
-            self.hub.post(self.hub.join, registrant)
+        self._begin_registration(registration)
         if wait:
             self._wait_for(registration)
         return registration
+
+    def _begin_registration(self, registration: Registration) -> None:
+        self._registrations[registration] = None
+        registration.begin()
 
     def _wait_for(self, registration: Registration) -> None:
         try:
@@ -105,6 +108,52 @@ class Registry(Life):
     def forget_registration(self, registration: Registration) -> None:
         """Drop a registration that is being closed from our list."""
         self._registrations.pop(registration, None)
+
+    # -- locks
+
+    def lock(self, path: str, name: str, *, acl: acls.Wanted | None = None, **properties: Any) -> Lock:
+        """Ask for a lock: an ephemeral znode of this name, which one session at a time has.
+
+        Returns at once.  Whoever comes when it is taken waits, and one of those
+        who wait gets it as soon as its holder's znode is gone.
+
+        Args:
+            path: the node below which it is; links are followed.  While there
+                is none the lock is not held: `make_node` makes one.
+            name: of the znode.
+            acl: of the znode; None as for `register`.
+            properties: the znode's; `pid`, `host` and `instance` are added.
+
+        Raises:
+            BadPath, BadAcl, BadProperties, TooLarge: the arguments are wrong.
+        """
+        self.check_open()
+        paths.check(path)
+        if fault := paths.name_fault(name):
+            raise BadPath(f"{name!r} cannot be a lock's name: {fault}")
+        self.session.check_not_system(path)
+        identity.check_not_ours(properties)
+        entries = acls.to_kazoo(acls.read_acl(acl, acls.for_registrations(self._authenticated)))
+        said = {**identity.about_us(), "instance": identity.new_instance(), **properties}
+        data = registrar.encoded(path, said)
+        lock = Lock(self, path, Registrant(self.hub, path, name, data=data, acl=entries, policy="wait"), said)
+        self._begin_registration(lock)
+        return lock
+
+    def make_node(self, path: str, *, acl: acls.Wanted | None = None) -> bool:
+        """Make a persistent node if it is missing; tell whether it was.
+
+        Args:
+            path: of the node, taken as it is: links are not followed.
+            acl: of a new node; None as for `register`.
+
+        Raises:
+            NodeNotFound: there is no node to make it below.
+            BadPath, BadAcl, AccessDenied, NotConnected, OutcomeUnknown.
+        """
+        self.check_open()
+        entries = acls.to_kazoo(acls.read_acl(acl, acls.for_registrations(self._authenticated)))
+        return changing.make_node(self.session, path, entries)
 
     # -- views
 

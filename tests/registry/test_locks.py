@@ -1,0 +1,204 @@
+"""Locks, on a server of each kind: who has it, since when, and how soon the next one does."""
+
+import threading
+import time
+
+import pytest
+
+import zkfleet
+from tests.conftest import a_server, wait_for, with_own_chroot
+from zkfleet import Status
+from zkfleet.errors import BadPath, BadProperties, Closed, NodeNotFound, NotConnected, WaitTimedOut
+from zkfleet.testing import Proxy, expire_session
+
+
+@pytest.fixture
+def other(hosts):
+    with zkfleet.connect(hosts, session_timeout=5) as registry:
+        yield registry
+
+
+@pytest.fixture
+def here(registry):
+    registry.make_node("/locks")
+    return registry
+
+
+def test_one_holds_it_and_the_others_wait(here, other, kazoo):
+    mine = here.lock("/locks", "primary", note="me").wait_until_held()
+    theirs = other.lock("/locks", "primary")
+    wait_for(lambda: theirs.status is Status.BLOCKED)
+    assert (mine.held, theirs.held, theirs.token) == (True, False, 0)
+    assert kazoo.exists("/locks/primary").ephemeralOwner == here.session.session_id
+    with pytest.raises(WaitTimedOut, match="belongs to session"):
+        theirs.wait_until_held(0.01)
+
+
+def test_the_next_one_has_it_within_a_tenth_of_a_second_of_its_release(here, other):
+    locks = [here.lock("/locks", "primary").wait_until_held(), other.lock("/locks", "primary")]
+    took = []
+    for registry in [here, other] * 5:
+        wait_for(lambda: locks[1].status is Status.BLOCKED)
+        began = time.monotonic()
+        locks.pop(0).close()
+        locks[0].wait_until_held(5)
+        took.append(time.monotonic() - began)
+        locks.append(registry.lock("/locks", "primary"))
+    assert sorted(took)[len(took) // 2] < 0.1, took
+
+
+def test_of_many_who_wait_one_gets_it(here, other):
+    holder = here.lock("/locks", "primary").wait_until_held()
+    waiting = [registry.lock("/locks", "primary") for registry in [here, other] * 10]
+    for lock in waiting:
+        wait_for(lambda lock=lock: lock.status is Status.BLOCKED)
+    holder.close()
+    wait_for(lambda: any(lock.held for lock in waiting))
+    assert [lock.held for lock in waiting].count(True) == 1
+
+
+def test_the_token_is_the_transaction_that_made_the_znode(here, other, kazoo):
+    first = here.lock("/locks", "primary").wait_until_held()
+    assert first.token == kazoo.exists("/locks/primary").czxid
+    second = other.lock("/locks", "primary")
+    former = first.token
+    first.close()
+    assert second.wait_until_held().token == kazoo.exists("/locks/primary").czxid > former
+
+
+def test_a_lock_that_somebody_deleted_comes_back_with_another_token(here, kazoo):
+    lock = here.lock("/locks", "primary").wait_until_held()
+    former = lock.token
+    kazoo.delete("/locks/primary")
+    wait_for(lambda: lock.held and lock.token > former)
+
+
+def test_after_an_expiry_the_token_is_another_one(here, hosts, kazoo):
+    lock = here.lock("/locks", "primary").wait_until_held()
+    former = lock.token
+    expire_session(hosts, here.session.client.client_id)
+    wait_for(lambda: lock.held and lock.token != former)
+    assert lock.token == kazoo.exists("/locks/primary").czxid
+
+
+def test_an_own_znode_of_a_former_session_is_replaced_with_another_token(here, kazoo, hosts):
+    # A session that its client was made to forget lives on until its time is over.
+    lock = here.lock("/locks", "primary").wait_until_held()
+    former = lock.token
+    here.session.tap.forget_session(here.session.tap.grants)
+    here.session.client._connection._socket.shutdown(2)
+    wait_for(lambda: lock.held and lock.token != former)
+    stat = kazoo.exists("/locks/primary")
+    assert (lock.token, here.session.session_id) == (stat.czxid, stat.ephemeralOwner)
+
+
+def test_while_the_link_is_down_it_is_not_held_and_the_token_stays(zookeeper, hosts, here):
+    chroot = hosts.partition("/")[2]
+    with Proxy(zookeeper.port) as proxy, zkfleet.connect(f"{proxy.hosts}/{chroot}", session_timeout=5) as registry:
+        lock = registry.lock("/locks", "primary").wait_until_held()
+        token = lock.token
+        proxy.refuse()
+        wait_for(lambda: not lock.held)
+        assert lock.token == token
+        with pytest.raises(NotConnected):
+            lock.confirm(0.05)
+        proxy.heal()
+        wait_for(lambda: lock.held)
+        assert lock.token == token
+
+
+def test_the_ensemble_confirms_who_has_it_and_nothing_changes_by_that(here, other, kazoo):
+    mine = here.lock("/locks", "primary").wait_until_held()
+    theirs = other.lock("/locks", "primary")
+    wait_for(lambda: theirs.status is Status.BLOCKED)
+    before = kazoo.exists("/locks/primary")
+    assert mine.confirm(5) == (here.session.session_id, mine.token)
+    assert theirs.confirm(5) == (other.session.session_id, 0)
+    assert kazoo.exists("/locks/primary") == before
+
+
+def test_a_lock_that_is_gone_is_not_confirmed(here, kazoo):
+    lock = here.lock("/locks", "primary").wait_until_held()
+    token = lock.token
+    for _ in range(20):
+        kazoo.delete("/locks/primary")
+        assert lock.confirm(5).token != token
+        wait_for(lambda token=token: lock.held and lock.token != token, what="the lock's return")
+        token = lock.token
+
+
+def test_subscribers_hear_of_every_change(here, other):
+    mine = here.lock("/locks", "primary").wait_until_held()
+    theirs = other.lock("/locks", "primary")
+    heard = threading.Event()
+    theirs.subscribe(lambda _lock: 1 / 0)
+    theirs.subscribe(lambda lock: heard.set() if lock.held else None)
+    assert not heard.is_set()
+    mine.close()
+    assert heard.wait(5)
+
+
+def test_it_waits_for_the_node_that_it_belongs_below(registry):
+    lock = registry.lock("/locks", "primary")
+    wait_for(lambda: isinstance(lock.problem, NodeNotFound))
+    assert registry.make_node("/locks")
+    lock.wait_until_held(5)
+    assert not registry.make_node("/locks")
+
+
+def test_a_node_is_not_made_without_its_parent(registry):
+    with pytest.raises(NodeNotFound):
+        registry.make_node("/no/where")
+
+
+def test_links_are_followed(here, kazoo):
+    here.ln("/locks", "/here")
+    here.lock("/here", "primary").wait_until_held()
+    assert kazoo.get_children("/locks") == ["primary"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".."])
+def test_names_that_cannot_be_are_refused(registry, name):
+    with pytest.raises(BadPath):
+        registry.lock("/", name)
+
+
+def test_what_says_who_we_are_is_ours_to_say(registry):
+    with pytest.raises(BadProperties):
+        registry.lock("/", "primary", pid=1)
+    with pytest.raises(BadPath):
+        registry.lock("/zookeeper", "primary")
+
+
+def test_closing_the_registry_gives_it_back(hosts, here, other):
+    theirs = None
+    with zkfleet.connect(hosts, session_timeout=5) as registry:
+        mine = registry.lock("/locks", "primary").wait_until_held()
+        theirs = other.lock("/locks", "primary")
+        wait_for(lambda: theirs.status is Status.BLOCKED)
+    theirs.wait_until_held(1)
+    assert mine.status is Status.CLOSED
+    with pytest.raises(Closed):
+        mine.confirm(1)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["dev", "real"])
+def test_a_holder_that_vanished_is_followed_when_its_session_is_over(kind, tmp_path):
+    with a_server(kind, tmp_path) as server, Proxy(server.port) as proxy:
+        hosts = with_own_chroot(server.hosts)
+        chroot = hosts.partition("/")[2]
+        with (
+            zkfleet.connect(f"{proxy.hosts}/{chroot}", session_timeout=1) as holder,
+            zkfleet.connect(hosts, session_timeout=1) as other,
+        ):
+            other.make_node("/locks")
+            holder.lock("/locks", "primary").wait_until_held()
+            theirs = other.lock("/locks", "primary")
+            wait_for(lambda: theirs.status is Status.BLOCKED)
+            began = time.monotonic()
+            proxy.refuse()
+            theirs.wait_until_held(5)
+            assert 0.4 < time.monotonic() - began < holder.statistics().negotiated_timeout + 1
+            proxy.heal()
