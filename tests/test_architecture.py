@@ -30,6 +30,7 @@ HOMES = {
     "ZEO": {"zeo", "cli"},
     "ZODB": {"zeo", "cli"},
     "ZConfig": {"zeo"},
+    "zc": {"zeo"},
     "persistent": {"zeo"},
     "transaction": {"errors", "zeo", "cli"},
 }
@@ -40,7 +41,7 @@ PURE = {
 }
 PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writing", "reading", "words", "dispatch"]}
 PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launcher"}
-PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "checking", "described", "silence", "status"]}
+PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "checking", "described", "duty", "lease", "silence", "status"]}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 

@@ -39,10 +39,13 @@ class Standing(NamedTuple):
     Attributes:
         session_id: the session in which it was asked.
         token: the lock's, 0 if it is not ours.
+        linked_at: when we began to make the connection that it was asked on,
+            in seconds of `time.monotonic`.
     """
 
     session_id: int
     token: int
+    linked_at: float
 
 
 class Lock(Registration):
@@ -115,7 +118,7 @@ class Lock(Registration):
             Closed: the registry was closed.
         """
         session = self._registry.session
-        before = session.session_id
+        before, linked_at = session.session_id, session.tap.linked_at
         at = rooted(session.client.chroot, paths.join(self._registrant.claim.where, self.name))
         check = [Transaction([CheckVersion(at, ANY_VERSION)])] if self.token else []
         answers = session.ask_all([*check, Exists(at, None)], timeout=timeout)
@@ -123,4 +126,4 @@ class Lock(Registration):
             raise NotConnected(f"{self.path}: the link broke while the lock {self.name} was being confirmed")
         stat = answers[-1]
         ours = check and answers[0] == [True] and getattr(stat, "ephemeralOwner", 0) == before
-        return Standing(before, stat.czxid if ours else 0)
+        return Standing(before, stat.czxid if ours else 0, linked_at)

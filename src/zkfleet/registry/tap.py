@@ -14,7 +14,9 @@ leaves the connection as it was found.  Nothing here blocks, but `end_session`.
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 from kazoo.client import KazooClient
@@ -108,7 +110,7 @@ class Tap:
                 f"this kazoo has no {' and no '.join(missing)} in its connection",
                 hint="zkfleet is tested with kazoo 2.11: install that version",
             )
-        self.grants = 0
+        self.grants, self.linked_at = 0, -inf
         self.watches = PlacedWatches()
         self.holders: dict[str, object] = {}
         self._client, self._connection = client, connection
@@ -175,9 +177,10 @@ class Tap:
             self._client._reset_session()
             self._client.last_zxid = 0
             request = request._replace(last_zxid_seen=0, session_id=0, passwd=self._client._session_passwd)
+        began = time.monotonic()
         result = self._invoke(timeout, request, xid)
         if result[0].time_out > 0:
-            self.grants += 1
+            self.grants, self.linked_at = self.grants + 1, began
             self.watches.clear()
             for listener in self._listeners:
                 listener.on_grant(result[0].time_out / 1000)

@@ -20,15 +20,10 @@ and this is the only room that knows ZEO's insides.
     server, runner           the door for those who embed a server; a process of it
     settings                 how a server is configured
     serving, announcing      what is open and served; how the world learns of it
+    lease, duty, standby     one of several servers serves: until when, what to do (both pure), doing it
 """
 
 from zkfleet.errors import MissingDependency
-
-try:
-    import ZEO  # noqa: F401
-except ImportError as exc:
-    raise MissingDependency("zkfleet.zeo stands on ZEO", hint="pip install 'zkfleet[zeo]'") from exc
-
 from zkfleet.zeo.client import DB, client, connection
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.server import Server
@@ -38,6 +33,7 @@ __all__ = [
     "DB",
     "FollowingStorage",
     "Marker",
+    "MissingDependency",
     "Outcome",
     "Server",
     "Verdict",
