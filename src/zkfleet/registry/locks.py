@@ -102,6 +102,15 @@ class Lock(Registration):
         except Exception:  # one user's callback must not keep another's from being called
             logger.exception("callback_failed path=%s callback=%r", self.path, callback)
 
+    def look_again(self) -> None:
+        """Look at the znode, told or not, without waiting.
+
+        No watch tells that the process which holds it has died; if that was one
+        of this machine, a look shows it, and there is no need to wait for the
+        end of its session.
+        """
+        self._registry.hub.post(self._registrant.on_audit)
+
     def confirm(self, timeout: float) -> Standing:
         """Ask the ensemble whether the lock is ours.
 

@@ -164,6 +164,8 @@ class Standby:
     def _ask(self, timeout: float) -> None:
         if isinstance(self._lock.problem, NodeNotFound):
             self._registry.make_node(self._home)
+        if not self._lock.token:
+            self._lock.look_again()
         asked = time.monotonic()
         standing = self._lock.confirm(ANSWERED_WITHIN * timeout)
         exchange = Exchange(asked, time.monotonic())
