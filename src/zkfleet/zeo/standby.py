@@ -7,7 +7,7 @@ The lock is not the service's node, where clients look, but beside it:
     /databases/main             what serves; each server registers here itself
     /databases/main.standby     made if it is missing
         primary                 the lock
-        HOST:PID                one for every server, with its state
+        HOST-PID                one for every server: `state`, `since`, and by whom it is `locked_by`
 
     keeper's thread     asks ZooKeeper, again and again, whether the lock is ours
     duty's thread       looks at the facts whenever they may have changed; aborts
@@ -32,7 +32,7 @@ from typing import Protocol, Self
 
 from zc.lockfile import LockError
 
-from zkfleet.errors import Closed, NodeNotFound, Unavailable, WaitTimedOut, ZkfleetError
+from zkfleet.errors import Closed, NodeNotFound, WaitTimedOut, ZkfleetError
 from zkfleet.registry import Lock, Registry
 from zkfleet.zeo.duty import Duty, Facts, Order, State, Stop
 from zkfleet.zeo.lease import ANSWERED_WITHIN, RENEWED_EVERY, Exchange, Lease
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".standby"
 PRIMARY = "primary"
 LONGEST_WAIT = 60.0
+GOODBYE = 2.0
 SECONDS_BETWEEN_COMPLAINTS = 30.0
 
 
@@ -49,7 +50,7 @@ class Served(Protocol):
     """A server that is told when it may; one call at a time, but for `abort`."""
 
     def open(self) -> None:
-        """Open the storages and serve; returns when clients are let in.
+        """Open the storages, serve and register; returns when clients are let in.
 
         Whatever it raises, nothing is open afterwards.
 
@@ -58,10 +59,14 @@ class Served(Protocol):
         """
 
     def abort(self) -> None:
-        """Break all connections and close the storages at once; a drain that is under way ends too."""
+        """Break all connections and close the storages at once, and begin to deregister.
+
+        There is a twelfth of the session's timeout for it, and ZooKeeper may be
+        silent.  A drain that is under way ends with it.
+        """
 
     def drain(self) -> None:
-        """Let nobody begin a commit, wait for those who are in one, for a while, and close the storages."""
+        """Deregister, let nobody begin a commit, wait for those who are in one, for a while, and close the storages."""
 
 
 class Standby:
@@ -71,7 +76,7 @@ class Standby:
         registry: on whose session the lock is held.
         path: of the service; links are followed once, at the start.
         server: what is opened, aborted and drained.
-        name: of our own node; `HOST:PID` if it is empty.
+        name: of our own node; `HOST-PID` if it is empty, which nobody takes for an address.
 
     Attributes:
         problem: why it stopped, if `open` or `abort` failed, else None.
@@ -79,9 +84,10 @@ class Standby:
 
     def __init__(self, registry: Registry, path: str, server: Served, *, name: str = "") -> None:
         self._registry, self._path, self._server = registry, path, server
-        self._name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._name = name or f"{socket.gethostname()}-{os.getpid()}"
         self._duty, self._lease, self._stop = Duty(), Lease(), Stop.NO
         self._shown: State | None = None
+        self._locked_by = ""
         self._complained_at = 0.0
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ask_now, self._over = threading.Event(), threading.Event()
@@ -175,13 +181,16 @@ class Standby:
     # -- duty
 
     def _run(self) -> None:
-        while self._duty.state is not State.STOPPED:
-            facts = self._facts()
-            if order := self._duty.look(facts):
-                self._carry_out(order)
-            else:
-                self._show()
-                self._take_news(self._duty.wake_at(facts) - facts.now)
+        try:
+            while self._duty.state is not State.STOPPED:
+                facts = self._facts()
+                if order := self._duty.look(facts):
+                    self._carry_out(order)
+                else:
+                    self._show()
+                    self._take_news(self._duty.wake_at(facts) - facts.now)
+        finally:
+            self._over.set()  # nobody is left to look: let the lease run out, whatever happened
 
     def _take_news(self, seconds: float) -> None:
         """Wait for what happens next, and take note of it and of all that came with it."""
@@ -217,6 +226,7 @@ class Standby:
         threading.Thread(target=work, name="zkfleet-standby-work", daemon=True).start()
 
     def _opened(self, problem: Exception | None) -> None:
+        self._locked_by = locked_by(problem) if isinstance(problem, LockError) else ""
         if problem is None:
             self._duty.opened()
         elif isinstance(problem, LockError):
@@ -248,14 +258,16 @@ class Standby:
         now = time.monotonic()
         if self._shown is not State.BLOCKED or now >= self._complained_at + SECONDS_BETWEEN_COMPLAINTS:
             self._complained_at = now
-            logger.warning("standby_blocked path=%s locked_by=%s reason=%s", self._path, locked_by(problem), problem)
+            logger.warning("storage_locked path=%s by_pid=%s reason=%s", self._path, self._locked_by, problem)
 
     def _release(self) -> None:
         self._over.set()
         self._ask_now.set()
         for held in (self._lock, self._node):
-            with contextlib.suppress(Unavailable, Closed):  # then it goes with the session
-                held.close()
+            try:
+                held.close(GOODBYE)
+            except ZkfleetError as exc:
+                logger.warning("standby_left_to_the_session path=%s name=%s reason=%s", self._home, held.name, exc)
         self._show()
 
     def _show(self) -> None:
@@ -266,12 +278,12 @@ class Standby:
         logger.info("standby_%s path=%s name=%s token=0x%x", state.value, self._path, self._name, self._duty.token)
         self._shown = state
         with contextlib.suppress(Closed):
-            self._node.begin_update(state=state.value, since=time.time())
+            self._node.begin_update(state=state.value, since=time.time(), locked_by=self._locked_by)
 
 
 def locked_by(problem: LockError) -> str:
     """Return the id of the process that has a storage's file, as its lock file says, or `unknown`."""
-    named = re.search(r"'(.+)'", str(problem))
+    named = re.search(r"lock '(.+)'", str(problem))
     try:
         return Path(named[1]).read_text().strip() if named else "unknown"
     except (OSError, ValueError):
