@@ -194,6 +194,44 @@ def test_who_stands_by_can_be_seen(zookeeper, pair):
         assert servers["primary"]["pid"] == pair[0].pid
 
 
+def test_members_of_an_ensemble_die_and_hang(ensemble, log):
+    with zkfleet.connect(ensemble.hosts) as registry:
+        registry.import_tree("/databases\n  /main\n")
+    servers = [Process(ensemble.hosts, log, timeout=TIMEOUT) for _ in range(2)]
+    try:
+        for how in ("kill", "pause"):
+            wait_for(log.server, timeout=20, what="a server")
+            leader = ensemble.leader()
+            getattr(leader, how)()
+            broken = time.monotonic()
+            wait_for(lambda until=broken + 2 * TIMEOUT: time.monotonic() > until and log.server(), 30, "a server")
+            leader.resume() if how == "pause" else leader.start()
+        wait_for(log.server, timeout=20, what="a server")
+    finally:
+        for server in servers:
+            server.end()
+    log.check_one_at_a_time()
+
+
+def test_without_a_quorum_nobody_serves(ensemble, log):
+    with zkfleet.connect(ensemble.hosts) as registry:
+        registry.import_tree("/databases\n  /main\n")
+    server = Process(ensemble.hosts, log, timeout=TIMEOUT)
+    try:
+        wait_for(lambda: server.serves)
+        hung = [member for member in ensemble.members if member is not ensemble.leader()]
+        broken = time.monotonic()
+        for member in hung:
+            member.pause()
+        aborted = wait_for(lambda: log.last("aborted"), what="the end of the lease")
+        assert aborted.at < broken + TIMEOUT
+        for member in hung:
+            member.resume()
+        wait_for(lambda: server.serves, timeout=30)
+    finally:
+        server.end()
+
+
 @pytest.mark.parametrize("file", ["-", "Data.fs"])
 def test_twenty_random_failovers_among_three(start, log, tmp_path, file):
     file = file if file == "-" else tmp_path / file
