@@ -24,6 +24,12 @@ and this is the only room that knows ZEO's insides.
 """
 
 from zkfleet.errors import MissingDependency
+
+try:
+    import ZEO  # noqa: F401
+except ImportError as exc:
+    raise MissingDependency("zkfleet.zeo stands on ZEO", hint="pip install 'zkfleet[zeo]'") from exc
+
 from zkfleet.zeo.client import DB, client, connection
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.server import Server
@@ -33,7 +39,6 @@ __all__ = [
     "DB",
     "FollowingStorage",
     "Marker",
-    "MissingDependency",
     "Outcome",
     "Server",
     "Verdict",

@@ -25,6 +25,7 @@ from zkfleet.endpoints import Endpoint
 from zkfleet.errors import ServerBehind, WrongDatabase, ZkfleetError
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import Candidate
+from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import Repair
 from zkfleet.zeo.options import Settings
 from zkfleet.zeo.peer import Peer
@@ -32,7 +33,6 @@ from zkfleet.zeo.peer import Peer
 logger = logging.getLogger(__name__)
 
 Address = tuple[str, int]
-IDENTITY = "zkfleet.database"  # in what a server of ours says of a storage
 SECONDS_A_TIER = 0.5
 REST = 1.0
 SECONDS_BETWEEN_OFFERS = 9.0
