@@ -120,9 +120,9 @@ def test_it_registers_when_its_path_comes(registry, hosts, caplog):
 def test_a_lost_session_does_not_end_it(tree, hosts):
     with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)) as server:
         wait_for(lambda: making.addresses(tree))
-        zkfleet.testing.expire_session(hosts, server._announcer._registry.session.client.client_id)
+        zkfleet.testing.expire_session(hosts, server._announcer.registry.session.client.client_id)
         assert making.commit(reached(server))
-        wait_for(lambda: server._announcer._registry.statistics().expiries == 1)
+        wait_for(lambda: server._announcer.registry.statistics().expiries == 1)
         wait_for(lambda: making.addresses(tree) == [reached(server)])
 
 
@@ -265,9 +265,16 @@ def test_an_address_that_is_taken_is_told(tmp_path):
         pass
 
 
-def test_standby_is_not_built_yet(hosts):
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        ({"address": "/tmp/zeo.sock"}, ""),
+        ({}, "<storage-paths>\n1 /databases/main\n</storage-paths>"),
+    ],
+)
+def test_standby_needs_one_path_that_others_reach(options, more):
     with pytest.raises(BadInput, match="standby"):
-        Server(making.a_config(zookeeper=hosts, more="standby on"))
+        Server(making.a_config(zookeeper="127.0.0.1:1", more=f"standby on\n{more}", **options))
 
 
 def test_nothing_is_left_of_it(tree, hosts):

@@ -19,7 +19,8 @@ and this is the only room that knows ZEO's insides.
     databases                which database a storage holds
     server, runner           the door for those who embed a server; a process of it
     settings                 how a server is configured
-    serving, announcing      what is open and served; how the world learns of it
+    service                  what is opened and closed with it:
+    serving, announcing      storages on a thread; how the world learns of them
     lease, duty, standby     one of several servers serves: until when, what to do (both pure), doing it
 """
 

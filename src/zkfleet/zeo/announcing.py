@@ -61,21 +61,24 @@ class Concern:
 
 
 class Announcer:
-    """Connects to ZooKeeper and keeps claims registered, on a thread of its own.
+    """Connects to ZooKeeper, and keeps claims registered.
 
     Args:
         zookeeper: how to connect, and what to advertise.
         registry: to use in place of one of its own; it is not closed.
+
+    Attributes:
+        registry: None until there is a connection, and after the end.
     """
 
     def __init__(self, zookeeper: ZooKeeper, registry: Registry | None = None) -> None:
         self._zookeeper, self._given = zookeeper, registry
         self._lock = threading.Lock()
-        self._registry = registry
+        self.registry = registry
         self._registrations: list[Registration] = []
         self._claims: Sequence[Claim] = ()
-        self._connected, self._claimed, self._over = threading.Event(), threading.Event(), threading.Event()
-        self._concern = Concern(zookeeper.path or next(iter(zookeeper.storage_paths.values())))
+        self._connected, self._over = threading.Event(), threading.Event()
+        self.concern = Concern(zookeeper.path or next(iter(zookeeper.storage_paths.values())))
         self._thread = threading.Thread(target=self._run, name="zeo registering", daemon=True)
 
     def start(self) -> None:
@@ -87,26 +90,39 @@ class Announcer:
         self._connected.wait()
         return not self._over.is_set()
 
+    def rest(self, seconds: float) -> bool:
+        """Wait some seconds; False at once if `close` is called."""
+        return not self._over.wait(seconds)
+
     def register(self, claims: Sequence[Claim]) -> None:
-        """Register claims as soon as that is possible; called once."""
-        self._claims = claims
-        self._claimed.set()
+        """Register claims, in place of those before, as soon as that is possible."""
+        self.begin_to_withdraw()
+        with self._lock:
+            self._claims = claims
+            self._register()
+
+    def begin_to_withdraw(self) -> list[Registration]:
+        """Let what is registered be taken out, without waiting for it; returns what that was."""
+        with self._lock:
+            self._claims = ()
+            registrations, self._registrations = self._registrations, []
+        for one in registrations:
+            one.begin_close()
+        return registrations
+
+    def withdraw(self) -> None:
+        """Take out what is registered, if ZooKeeper answers soon."""
+        _close(self.begin_to_withdraw())
 
     def close(self) -> None:
         """Take everything out of ZooKeeper, if it answers soon, and end.  Twice is fine."""
         with self._lock:
             self._over.set()
             registrations, self._registrations = self._registrations, []
-            registry, self._registry = self._registry, None
+            registry, self.registry = self.registry, None
         self._connected.set()
-        self._claimed.set()
         # Our own session takes all of its registrations with it.
-        ours = [registry] if registry is not None and registry is not self._given else registrations
-        for one in ours:
-            try:
-                one.close(DEREGISTER_WITHIN)
-            except ZkfleetError as exc:
-                logger.warning("not_deregistered reason=%s: its session's end must do", exc)
+        _close([registry] if registry is not None and registry is not self._given else registrations)
         if registry is not None and self._thread.is_alive():
             self._thread.join(LOOK_AGAIN)
 
@@ -115,14 +131,9 @@ class Announcer:
     def _run(self) -> None:
         if self._connect():
             self._connected.set()
-            self._claimed.wait()
-            try:
-                self._register()
-            except ZkfleetError as exc:
-                logger.error("not_registered reason=%s", exc)
             while not self._over.wait(LOOK_AGAIN):
                 problems = (registration.problem for registration in list(self._registrations))
-                self._concern.is_now(str(next(filter(None, problems), "")))
+                self.concern.is_now(str(next(filter(None, problems), "")))
 
     def _connect(self) -> bool:
         """Try until there is a registry, or nobody wants one any more."""
@@ -133,7 +144,7 @@ class Announcer:
                 self._take(self._registry_within(patience))
                 break
             except ZkfleetError as exc:
-                self._concern.is_now(str(exc))
+                self.concern.is_now(str(exc))
             if self._over.wait(RETRY_AFTER):
                 break
         return not self._over.is_set()
@@ -144,23 +155,31 @@ class Announcer:
     def _take(self, registry: Registry) -> None:
         with self._lock:
             if not self._over.is_set():
-                self._registry = registry
+                self.registry = registry
+                self._register()
                 return
         registry.close(DEREGISTER_WITHIN)
 
     def _register(self) -> None:
-        with self._lock:
-            if self._registry is None:
-                return
-            for claim in self._claims:
-                self._registrations.append(
-                    self._registry.register(
-                        claim.path,
-                        claim.address,
-                        advertise=self._zookeeper.advertise,
-                        wait=False,
-                        **claim.properties,
-                    )
+        """Register what is claimed, if there is a connection; the lock is held."""
+        if self.registry is None:
+            return
+        advertise = self._zookeeper.advertise
+        for claim in self._claims:
+            try:
+                made = self.registry.register(
+                    claim.path, claim.address, advertise=advertise, wait=False, **claim.properties
                 )
-        for registration in self._registrations:
-            logger.info("registering path=%s addresses=%s", registration.path, ",".join(registration.addresses))
+            except ZkfleetError as exc:
+                logger.error("not_registered path=%s reason=%s", claim.path, exc)
+                continue
+            self._registrations.append(made)
+            logger.info("registering path=%s addresses=%s", made.path, ",".join(made.addresses))
+
+
+def _close(ours: Sequence[Registry | Registration]) -> None:
+    for one in ours:
+        try:
+            one.close(DEREGISTER_WITHIN)
+        except ZkfleetError as exc:
+            logger.warning("not_deregistered reason=%s: its session's end must do", exc)

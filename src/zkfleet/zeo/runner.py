@@ -98,8 +98,9 @@ class Runner(ZEOServer):  # type: ignore[misc]  # ZEO has no types
             if not starting.is_done:
                 continue
             starting.check()
-            if not self.server.is_serving:
-                raise ZkfleetError("the server has ended by itself", hint="its log says why")
+            if self.server.has_ended:
+                reason = f": {self.server.problem}" if self.server.problem else ""
+                raise ZkfleetError(f"the server has ended by itself{reason}", hint="its log says more")
         logger.info("ending signal=%s: another ends it now", self._signals[0])
         closing = _Task(self.server.close)
         while not closing.is_done:

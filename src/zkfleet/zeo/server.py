@@ -1,8 +1,7 @@
 """How does one run a ZEO server that its clients find?
 
 The object for those who embed one; `runner` makes a process of it.  It brings
-together what serves and what announces it, and nothing more: deregister first,
-then drain.
+together what serves, what announces it and, among standbys, what says when.
 """
 
 import logging
@@ -14,13 +13,15 @@ from typing import Self
 from zc.lockfile import LockError
 
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
-from zkfleet.errors import BadInput, Closed, Unavailable
+from zkfleet.errors import BadInput, Closed, Unavailable, ZkfleetError
 from zkfleet.registry import Registry
 from zkfleet.registry.connecting import client_options
-from zkfleet.zeo.announcing import Announcer, Claim
-from zkfleet.zeo.described import PRIMARY, Described
-from zkfleet.zeo.serving import Serving, always
+from zkfleet.zeo.announcing import RETRY_AFTER, Announcer, Concern
+from zkfleet.zeo.duty import State, Stop
+from zkfleet.zeo.service import Service
+from zkfleet.zeo.serving import LAST_WORDS, always
 from zkfleet.zeo.settings import Settings, ZooKeeper, read_settings
+from zkfleet.zeo.standby import Standby
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +47,12 @@ class Server:
         may_commit: Callable[[], bool] = always,
     ) -> None:
         self._settings = config if isinstance(config, Settings) else read_settings(config)
-        self._may_commit = may_commit
+        self._allows = may_commit
         self._lock = threading.Lock()
-        self._serving: Serving | None = None
         self._closed = False
         self._announcer = self._make_announcer(registry)
+        self._service = Service(self._settings, self._announcer, self._may_commit)
+        self._standby: Standby | None = None
 
     def _make_announcer(self, registry: Registry | None) -> Announcer | None:
         zookeeper, address = self._settings.zookeeper, self._settings.address
@@ -59,7 +61,7 @@ class Server:
                 raise BadInput("the configuration has no <zookeeper> section: at which path is it to be registered?")
             return None
         if zookeeper.standby:
-            raise BadInput("standby: this is not built yet", hint="leave it out, or write `standby off`")
+            _check_standby(zookeeper, address)
         if zookeeper.monitor:
             logger.warning("monitor_not_built address=%s: nothing will listen there yet", zookeeper.monitor)
         if isinstance(address, str):
@@ -72,6 +74,9 @@ class Server:
         addresses_to_advertise(parse_endpoint((host, port or 1)), advertise=zookeeper.advertise)
         return Announcer(zookeeper, registry)
 
+    def _may_commit(self) -> bool:
+        return self._allows() and (self._standby is None or self._standby.may_commit())
+
     @property
     def address(self) -> Endpoint | str:
         """Where it listens: an endpoint, whose host is "" for all of the machine's, or a Unix path.
@@ -79,20 +84,35 @@ class Server:
         Raises:
             Closed: it has not been started.
         """
-        if self._serving is None:
-            raise Closed("this server has not been started", hint="call start()")
-        return self._serving.address
+        serving = self._service.serving
+        if serving is None:
+            raise Closed("this server does not serve yet", hint="call start(); a standby serves when it is its turn")
+        return serving.address
 
     @property
     def is_serving(self) -> bool:
-        """Whether it was started, and has not ended."""
-        return self._serving is not None and self._serving.is_alive
+        """Whether clients are served now."""
+        serving = self._service.serving
+        return serving is not None and serving.is_alive
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and has ended, by itself perhaps; a standby that waits has not."""
+        if self._standby is not None:
+            return self._standby.state is State.STOPPED
+        return self._service.serving is not None and not self.is_serving
+
+    @property
+    def problem(self) -> Exception | None:
+        """Why a server among standbys ended by itself, or None."""
+        return None if self._standby is None else self._standby.problem
 
     def start(self) -> Self:
-        """Open the storages and serve.  Twice is fine.
+        """Open the storages and serve, or begin to wait for the turn among standbys.  Twice is fine.
 
-        With a port that the system picks it waits for ZooKeeper first, for
-        ever if need be; `close` ends that.  With a fixed one it serves at once.
+        With a port that the system picks, and among standbys, it waits for
+        ZooKeeper first, for ever if need be; `close` ends that.  With a fixed
+        port it serves at once.
 
         Raises:
             Closed: it was closed, or could not be started before: make another.
@@ -102,18 +122,22 @@ class Server:
         with self._lock:
             if self._closed:
                 raise Closed("this server was closed", hint="make another")
-            if self._serving is None:
+            if self._service.serving is None and self._standby is None:
                 self._begin()
         return self
 
     def _begin(self) -> None:
-        announcer = self._announcer
+        zookeeper, announcer = self._settings.zookeeper, self._announcer
+        waits = self._settings.port_is_dynamic or (zookeeper is not None and zookeeper.standby)
         if announcer is not None:
             announcer.start()
-            if self._settings.port_is_dynamic and not announcer.wait_until_connected():
+            if waits and not announcer.wait_until_connected():
                 raise Closed("this server was closed before ZooKeeper answered")
         try:
-            self._serving = Serving(self._settings, may_commit=self._may_commit)
+            if zookeeper is not None and announcer is not None and zookeeper.standby:
+                self._standby = self._take_part(zookeeper.path, announcer)
+            else:
+                self._service.open()
         except BaseException as exc:
             self._closed = True
             if announcer is not None:
@@ -121,23 +145,39 @@ class Server:
             if isinstance(exc, LockError):
                 raise Unavailable(f"another process has a storage open: {exc}", hint="is a server running?") from exc
             raise
-        if announcer is not None and isinstance(self._serving.address, Endpoint):
-            announcer.register(_claims(self._settings.zookeeper, self._serving, self._serving.address))
+
+    def _take_part(self, path: str, announcer: Announcer) -> Standby:
+        """Begin to wait for the turn, as soon as ZooKeeper and the path let us."""
+        concern = Concern(path)
+        while announcer.registry is not None:
+            try:
+                standby = Standby(announcer.registry, path, self._service).start()
+            except ZkfleetError as exc:
+                concern.is_now(str(exc))
+                announcer.rest(RETRY_AFTER)
+            else:
+                concern.is_now("")
+                return standby
+        raise Closed("this server was closed before it could wait for its turn")
 
     def close(self) -> None:
         """Deregister, then end: commits under way have `drain-timeout` seconds.  Twice is fine."""
         self._closed = True
+        if self._standby is not None:
+            self._standby.stop(Stop.DRAIN)
+            self._standby.wait_until_stopped(self._settings.drain_timeout + LAST_WORDS)
         if self._announcer is not None:
             self._announcer.close()
         with self._lock:
-            if self._serving is not None:
-                self._serving.drain(self._settings.drain_timeout)
+            self._service.drain()
 
     def abort(self) -> None:
         """End now, even in the middle of `close`: break all connections, and close the storages."""
         self._closed = True
-        if self._serving is not None:
-            self._serving.abort()
+        if self._standby is not None:
+            self._standby.stop(Stop.NOW)
+            self._standby.wait_until_stopped(LAST_WORDS)
+        self._service.abort()
         if self._announcer is not None:
             self._announcer.close()
 
@@ -148,17 +188,8 @@ class Server:
         self.close()
 
 
-def _claims(zookeeper: ZooKeeper | None, serving: Serving, address: Endpoint) -> list[Claim]:
-    """Return what is registered: one claim for every path."""
-    places = zookeeper.places(list(serving.tids)) if zookeeper else {}
-    return [Claim(path, address, _described(serving, names).properties()) for path, names in places.items()]
-
-
-def _described(serving: Serving, names: list[str]) -> Described:
-    return Described(
-        storages=tuple(names),
-        read_only=serving.read_only.issuperset(names),
-        role=PRIMARY,
-        databases={name: serving.databases[name] for name in names if name in serving.databases},
-        tids={name: serving.tids[name] for name in names},
-    )
+def _check_standby(zookeeper: ZooKeeper, address: object) -> None:
+    if zookeeper.storage_paths or not zookeeper.path:
+        raise BadInput("standby: there is one lock, for one path", hint="leave storage-paths out")
+    if isinstance(address, str):
+        raise BadInput(f"standby: {address} is of this machine alone", hint="give <zeo> a port, or no address")
