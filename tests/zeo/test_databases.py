@@ -108,13 +108,13 @@ def test_it_outlives_changes_of_the_root(file):
     assert identity_of(file) == identity
 
 
-def test_after_a_change_it_is_stamped_again(file):
-    identity = identity_of(file)
-    change_root(file)
+def test_the_data_are_left_alone_while_any_revision_says_it(file):
+    # A client that was about to change the root would have a conflict for it.
     identity_of(file)
-    pack(file)
-    sidecar(file).unlink()
-    assert identity_of(file) == identity
+    change_root(file)
+    before = file.read_bytes()
+    identity_of(file)
+    assert file.read_bytes() == before
 
 
 def test_the_file_beside_it_remembers_what_a_pack_removed(file):

@@ -48,13 +48,13 @@ def identify(storage: Any, *, read_only: bool = False) -> str:
     """
     if isinstance(storage, ClientStorage):
         return str(storage._info.get(IDENTITY, ""))
-    newest, known = _in_data(storage)
+    known = _in_data(storage)
     beside = _Sidecar.of(storage)
     remembered = beside.read() if beside else ""
     if known and remembered not in ("", known):
         logger.warning("identity_differs data=%s file=%s beside=%s: the data are right", known, remembered, beside)
     identity = known or remembered or uuid.uuid4().hex
-    kept = newest == identity
+    kept = known == identity
     if not kept and not read_only and not storage.isReadOnly():
         kept = _stamp(storage, identity)
     if beside and remembered != identity:
@@ -68,19 +68,17 @@ def identify(storage: Any, *, read_only: bool = False) -> str:
 # -- in the data
 
 
-def _in_data(storage: Any) -> tuple[str, str]:
-    """Return what the newest revision of the root says, and what the newest that says something does."""
+def _in_data(storage: Any) -> str:
+    """Return what the newest revision of the root says that says something, or ""."""
     try:
         revisions = storage.history(z64, size=REVISIONS)
     except POSKeyError:
-        return "", ""
-    except (
-        Exception
-    ) as exc:  # what a storage of another make may raise is not known, and it is to be served all the same
+        return ""
+    # What a storage of another make may raise is not known, and it is to be served all the same.
+    except Exception as exc:
         logger.warning("history_not_read storage=%s reason=%r", storage.getName(), exc)
-        return "", ""
-    said = [_said(revision) for revision in revisions]
-    return said[0] if said else "", next(filter(None, said), "")
+        return ""
+    return next(filter(None, map(_said, revisions)), "")
 
 
 def _said(revision: Mapping[str, Any]) -> str:
@@ -106,7 +104,7 @@ def _stamp(storage: Any, identity: str) -> bool:
     except Exception as exc:  # a full disk, say: the server is to serve what it has
         logger.warning("identity_not_stamped storage=%s reason=%r", storage.getName(), exc)
         return False
-    return _in_data(storage)[0] == identity
+    return _in_data(storage) == identity
 
 
 def _root(storage: Any) -> tuple[bytes, bytes]:
