@@ -225,27 +225,27 @@ def test_a_client_that_fell_back_to_reading_keeps_its_connection(fleet, zeo):
             wait_for(lambda: storage.is_connected() and not storage.is_read_only(), 20)
 
 
-def test_addresses_that_flap_disturb_no_commit(fleet, zeo):
+def test_addresses_that_flap_a_hundred_times_a_second_disturb_no_commit(fleet, zeo):
     server = zeo()
     fleet.register("/db", server.address)
     through = threading.Event()
 
     def flap():
-        ports = [free_port() for _ in range(5)]
-        flaps = 0
-        while not through.is_set():
-            with fleet.register("/db", ("127.0.0.1", ports[flaps % 5])):
-                flaps += 1
+        ports, flaps = [free_port() for _ in range(5)], 0
+        while not through.wait(0.01):
+            fleet.register("/db", ("127.0.0.1", ports[flaps % 5]), wait=False).close()
+            flaps += 1
         return flaps
 
     with database(fleet, "/db") as found:
         flapping = Background(flap)
-        deadline, commits = time.monotonic() + 3, 0
+        deadline, commits = time.monotonic() + 10, 0
         while time.monotonic() < deadline:
             commits += 1
             assert count(found) == commits
         through.set()
-        assert flapping.result() > 30
+        assert flapping.result() > 100
+        assert found.storage._connection_generation == 1
         assert wait_for(lambda: server.status()["connections"] == 1)
 
 
