@@ -22,8 +22,9 @@ CALLS = {
     "tree import": (["FILE"], "nothing to change"),
     "tree plan": (["FILE"], "nothing to change"),
 }
-# Those that start processes have tests of their own: tests/end_to_end/test_demo.py and test_dev.py.
-ELSEWHERE = {"demo", "run"}
+# Those that start processes have tests of their own: tests/end_to_end/test_demo.py and test_dev.py;
+# those that look at ZEO servers are called below: there are none.
+ELSEWHERE = {"demo", "run", "zeo check", "zeo status"}
 
 
 def commands(group=main, *names):
@@ -68,3 +69,10 @@ def call(tmp_path):
 def test_it_works_on_a_dev_server_of_its_own(call, name):
     arguments, answer = CALLS[name]
     assert answer in call(name, *arguments)
+
+
+def test_zeo_servers_that_are_not_there_are_told(call):
+    done = CliRunner().invoke(main, ["zeo", "check", "/svc/providers", "-z", "dev:"])
+    assert (done.exit_code, done.stdout.partition(":")[0]) == (2, "CRITICAL")
+    done = CliRunner().invoke(main, ["zeo", "status", "/svc/providers", "-z", "dev:"])
+    assert "/svc/providers" in done.output

@@ -152,7 +152,8 @@ def test_a_wiped_ensemble_takes_everything_back_when_the_tree_is_there_again(own
 
 
 def test_a_server_that_is_killed_and_restarted_finds_everything_again(own_zookeeper):
-    with zkfleet.connect(own_zookeeper.hosts, session_timeout=5) as registry:
+    # Longer than Java takes to come back on a busy machine: the session is to live on.
+    with zkfleet.connect(own_zookeeper.hosts, session_timeout=10) as registry:
         registry.import_tree("/svc\n  /providers\n")
         registration = registry.register("/svc/providers", "h:1")
         view, seen = registry.providers("/svc/providers"), []

@@ -117,11 +117,15 @@ def a_filestorage(file, name="1"):
 class ServerProcess:
     """`zkfleet zeo serve` with a configuration, in a process that a test may break."""
 
-    def __init__(self, folder: Path, config: str, *arguments: str):
+    def __init__(self, folder: Path, config: str, *arguments: str, hangup=signal.SIG_DFL):
         folder.mkdir(exist_ok=True, parents=True)
         self.config, self._log = folder / "zeo.conf", folder / "server.log"
         self.config.write_text(config)
-        command = [sys.executable, "-c", "from zkfleet.cli import main; main()", "zeo", "serve", "-C", self.config]
+        # Whoever started the tests may ignore hangups, as `nohup` does.
+        code = (
+            f"import signal; signal.signal(signal.SIGHUP, signal.{hangup.name})\nfrom zkfleet.cli import main; main()"
+        )
+        command = [sys.executable, "-c", code, "zeo", "serve", "-C", self.config]
         with self._log.open("a") as log:
             self._process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log, cwd=folder)
         self.pid = self._process.pid

@@ -213,12 +213,7 @@ def test_a_file_that_another_has_open_is_told(tree, hosts, tmp_path):
 
 
 def test_what_it_was_started_to_ignore_is_ignored(tree, hosts, tmp_path):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        server = making.ServerProcess(tmp_path, a_database(tmp_path, hosts))
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    with server:
+    with making.ServerProcess(tmp_path, a_database(tmp_path, hosts), hangup=signal.SIG_IGN) as server:
         place = registered(tree)
         server.signal(signal.SIGHUP)
         assert making.commit(place)
