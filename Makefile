@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all fuzz lint bench docs clean
+.PHONY: help demo test test-all fuzz soak lint bench docs clean
 
 help: ## say what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ test-all: zookeeper ## the tests on every Python from 3.11 to 3.14 that is found
 
 fuzz: $(READY) ## ten minutes of damaged requests to the dev server
 	ZKFLEET_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/devserver/test_fuzz.py
+
+SECONDS ?= 3600
+soak: $(READY) zookeeper ## an hour of ZEO servers that break, while eight clients write
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) --zookeeper real
 
 lint: $(READY) ## formatting, lint, types
 	$(BIN)/ruff format --check .
