@@ -23,9 +23,9 @@ test-all: zookeeper ## the tests on every Python from 3.11 to 3.14 that is found
 fuzz: $(READY) ## ten minutes of damaged requests to the dev server
 	ZKFLEET_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/devserver/test_fuzz.py
 
-SECONDS ?= 3600
+SOAK_SECONDS ?= 3600
 soak: $(READY) zookeeper ## an hour of ZEO servers that break, while eight clients write
-	$(BIN)/python -m tests.soak --seconds $(SECONDS) --zookeeper real
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) --zookeeper real
 
 lint: $(READY) ## formatting, lint, types
 	$(BIN)/ruff format --check .
