@@ -27,12 +27,12 @@ HOMES = {
     "click": {"cli"},
     "rich": {"cli"},
     "psutil": {"cli", "endpoints", "registry"},
-    "ZEO": {"zeo", "cli"},
-    "ZODB": {"zeo", "cli"},
+    "ZEO": {"zeo"},
+    "ZODB": {"zeo"},
     "ZConfig": {"zeo"},
     "zc": {"zeo"},
     "persistent": {"zeo"},
-    "transaction": {"errors", "zeo", "cli"},
+    "transaction": {"errors", "zeo"},
 }
 # These decide, and leave doing to others: no clock, no thread, no socket, no file.
 PURE = {

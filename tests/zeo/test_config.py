@@ -144,6 +144,24 @@ def test_a_uri_without_an_ensemble_is_for_that_of_the_environment(fleet, zeo, mo
         assert storage.is_connected()
 
 
+def test_a_database_is_opened_by_either_without_zodburi(fleet, zeo, tmp_path):
+    fleet.register("/db", zeo().address)
+    file = tmp_path / "client.conf"
+    file.write_text(section(f"zookeeper {fleet.session.hosts}", "server /db"))
+    for number, where in enumerate((file, f"zkzeo://{fleet.session.hosts}/db"), 1):
+        with closing(config.database(where)) as found:
+            assert count(found) == number
+
+
+def test_what_opens_no_database_is_refused(fleet, tmp_path):
+    file = tmp_path / "client.conf"
+    file.write_text(section("zookeeper x:1"))
+    with pytest.raises(BadInput, match="server"):
+        config.database(file)
+    with pytest.raises(BadInput, match="no parameter of a client: database_name"):
+        config.database("zkzeo://x:1/db?database_name=main")
+
+
 @pytest.mark.parametrize(
     "uri", ["zkzeo://h:1", "zeo://h:1/db", "zkzeo://h:1/db/", "zkzeo://h:1//db", "zkzeo://h:1/db?wait_timeout=soon"]
 )

@@ -1,8 +1,8 @@
 """zkfleet demo: a fleet to look at, and what its clients see when servers die.
 
-Real parts: two ZEO servers and two HTTP servers, each under `zkfleet run`, a
-ZODB client and an HTTP client that know nobody's address; a dev server, or
-whichever ZooKeeper is named.
+Real parts: two HTTP servers under `zkfleet run`, two ZEO servers that are
+`zkfleet zeo serve` with configuration files, an HTTP client and two ZODB
+clients that know nobody's address; a dev server, or whichever ZooKeeper is named.
 The story is a list of steps, and each of them checks that it happened.
 """
 
@@ -15,7 +15,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
@@ -24,7 +26,7 @@ from zkfleet.cli import programs
 from zkfleet.cli.options import Seconds, asks_for_dev, on_signals, with_errors
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
-from zkfleet.errors import MissingDependency, ZkfleetError
+from zkfleet.errors import ZkfleetError
 from zkfleet.registry import Registry, connect
 from zkfleet.testing.zookeeper import free_port
 
@@ -49,6 +51,30 @@ TREE = """\
 STEP_SECONDS = 30.0
 SESSION_SECONDS = 2.0
 BASE = "/zkfleet-demo"
+SERVER_CONF = """\
+<zeo>
+  address 127.0.0.1
+</zeo>
+<zookeeper>
+  connection {hosts}
+  path {service}/providers
+  session-timeout {milliseconds:.0f}
+</zookeeper>
+<filestorage>
+  path {file}
+</filestorage>
+"""
+# By a link: the web servers' configuration says which database is theirs.
+MAIN = "/web/databases/main/providers"
+CLIENT_CONF = """\
+%import zkfleet.zeo
+<zodb>
+  <zkzeoclient>
+    zookeeper {hosts}
+    server {path}
+  </zkzeoclient>
+</zodb>
+"""
 
 
 class Fleet:
@@ -61,29 +87,44 @@ class Fleet:
     def start_http(self, name: str) -> int:
         """Start an HTTP server; returns its port."""
         port = free_port()
-        self._start(name, "/web/providers", port, [sys.executable, "-m", "zkfleet.cli.programs", "http", str(port)])
+        run = ["run", "/web/providers", "-z", self.hosts, "--address", f"127.0.0.1:{port}"]
+        server = [sys.executable, "-m", "zkfleet.cli.programs", str(port)]
+        self._start(name, [*run, "--property", f"name={name!r}", "--", *server])
         return port
 
-    def start_zeo(self, name: str, service: str) -> int:
-        """Start a ZEO server on the storage of a service; returns its port."""
-        port = free_port()
+    def start_zeo(self, name: str, service: str) -> None:
+        """Start a ZEO server for a service, at a port that the system picks."""
         file = self.folder / f"{service.strip('/').replace('/', '-')}.fs"
-        command = [sys.executable, "-m", "ZEO.runzeo", "-a", f"127.0.0.1:{port}", "-f", str(file)]
-        self._start(name, f"{service}/providers", port, command)
-        return port
+        said = {"hosts": self.hosts, "service": service, "milliseconds": SESSION_SECONDS * 1000, "file": file}
+        configuration = self.folder / f"{name}.conf"
+        configuration.write_text(SERVER_CONF.format(**said))
+        self._start(name, ["zeo", "serve", "-C", str(configuration)])
 
-    def _start(self, name: str, path: str, port: int, command: list[str]) -> None:
-        ours = [sys.executable, "-c", "from zkfleet.cli import main; main()", "run", path]
-        options = ["-z", self.hosts, "--address", f"127.0.0.1:{port}", "--property", f"name={name!r}"]
+    def _start(self, name: str, arguments: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603  all of it is ours
-                [*ours, *options, "--", *command],
+                [sys.executable, "-c", "from zkfleet.cli import main; main()", *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
                 start_new_session=True,
             )
+
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[dict[str, Any]]:
+        """Open the main database for two clients, one by a file and one by a URI."""
+        from zkfleet.zeo.config import database
+
+        file = self.folder / "client.conf"
+        file.write_text(CLIENT_CONF.format(hosts=self.hosts, path=MAIN))
+        members, slash, chroot = self.hosts.partition("/")
+        uri = f"zkzeo://{members}{MAIN}" + (f"?chroot=/{chroot}" if slash else "")
+        with contextlib.ExitStack() as opened:
+            yield {
+                name: opened.enter_context(contextlib.closing(database(where)))
+                for name, where in (("with a file", file), ("with a URI", uri))
+            }
 
     def kill(self, name: str) -> None:
         """End a server, and what keeps it registered, as a power cut would."""
@@ -117,7 +158,7 @@ class Story:
 
     def __init__(self, registry: Registry, fleet: Fleet) -> None:
         self.registry, self.fleet = registry, fleet
-        self._turn = 0
+        self._turn = self._counted = 0
 
     def tell(self) -> None:
         """Tell the whole story."""
@@ -125,11 +166,13 @@ class Story:
         click.secho("The tree is imported: three services, and no address in it.", bold=True)
         self._start()
         click.echo(self.registry.export_tree("/", ephemeral=True))
-        self._work("Both clients found their servers through the tree")
-        self._lose_an_http_server()
-        self._lose_a_zeo_server()
-        click.echo(self.registry.export_tree("/", ephemeral=True))
-        self._work("The clients go on, and nobody told them an address")
+        # Closed before the threads are waited for: what they wait for ends with it.
+        with ThreadPoolExecutor() as threads, self.fleet.clients() as clients:
+            self._work("The clients found their servers through the tree", clients)
+            self._lose_an_http_server()
+            self._lose_a_zeo_server(clients, threads)
+            click.echo(self.registry.export_tree("/", ephemeral=True))
+            self._work("The clients go on, and nobody told them an address", clients)
 
     def _start(self) -> None:
         for name in ("web-1", "web-2"):
@@ -152,24 +195,41 @@ class Story:
         self._await("/web/providers", 2)
         click.echo(f"  started again on port {port}: back in the list, and in the round")
 
-    def _lose_a_zeo_server(self) -> None:
-        self.fleet.kill("zeo-main")
-        click.secho("A ZEO server was killed:", bold=True)
-        port = self.fleet.start_zeo("zeo-main", "/databases/main")
-        self.registry.providers("/databases/main/providers").wait_until(
-            lambda providers: any(endpoint.port == port for endpoint in providers.endpoints), STEP_SECONDS
+    def _lose_a_zeo_server(self, clients: dict[str, Any], threads: ThreadPoolExecutor) -> None:
+        with contextlib.closing(self.registry.providers("/databases/main/providers")) as view:
+            before = set(view.endpoints)
+            self.fleet.kill("zeo-main")
+            killed = time.monotonic()
+            # Begun while nobody serves: they wait, with the database that they have open.
+            counts = [threads.submit(programs.count, database) for database in clients.values()]
+            self.fleet.start_zeo("zeo-main", "/databases/main")
+            view.wait_until(lambda providers: bool(set(providers.endpoints) - before), STEP_SECONDS)
+            registered = time.monotonic()
+            [new] = set(view.endpoints) - before
+            numbers = [count.result(STEP_SECONDS) for count in counts]
+            committed = time.monotonic()
+        self._counted += len(numbers)
+        self._check_counter(max(numbers))
+        click.secho("A ZEO server was killed while both clients were about to count:", bold=True)
+        click.echo(f"  another one took its place at {new}, after {registered - killed:.2f} s")
+        click.echo(
+            f"  both clients had committed {(committed - registered) * 1000:.0f} ms later, and opened nothing anew"
         )
-        click.echo(f"  started again on port {port}; the client counts on: {self._count()}")
+        self._await("/databases/main/providers", 1)
+        click.echo("  and when the dead one's session ended, it left the list")
 
-    def _work(self, title: str) -> None:
+    def _work(self, title: str, clients: dict[str, Any]) -> None:
         click.secho(f"{title}:", bold=True)
         for _ in range(2):
             click.echo(f"  HTTP: {self._ask_until_answered()}")
-        click.echo(f"  ZODB: the counter is {self._count()}")
+        for name, database in clients.items():
+            self._counted += 1
+            self._check_counter(number := programs.count(database))
+            click.echo(f"  ZODB: the counter is {number}, by the client {name}")
 
-    def _count(self) -> int:
-        # Through a link: the web servers' configuration says which database is theirs.
-        return programs.count(self.registry, "/web/databases/main/providers")
+    def _check_counter(self, number: int) -> None:
+        if number != self._counted:
+            raise ZkfleetError(f"the counter is {number}, after {self._counted} that were told to be committed")
 
     def _ask_until_answered(self) -> str:
         """Ask the next HTTP server in turn; if it is dead, the one after it."""
@@ -230,7 +290,8 @@ def _ensemble(hosts: str | None) -> Iterator[str]:
 @with_errors
 def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
     """Run a fleet of ZEO and HTTP servers to look at; some of them will die."""
-    _need_zeo()
+    import zkfleet.zeo  # noqa: F401  without ZEO there is nothing to tell
+
     on_signals((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="zkfleet-demo-"))
     try:
@@ -253,10 +314,3 @@ def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
 def _rest(seconds: float, pause: Callable[[float], None] = time.sleep) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         pause(seconds)
-
-
-def _need_zeo() -> None:
-    try:
-        import ZEO  # noqa: F401
-    except ImportError as exc:
-        raise MissingDependency("the demo runs ZEO servers", hint="pip install 'zkfleet[zeo]'") from exc

@@ -1,19 +1,15 @@
 """The small programs that the demo's fleet is made of.
 
-Run as `python -m zkfleet.cli.programs http PORT` or `... zodb HOSTS PATH STORAGE`:
-an HTTP server that says who it is, and a ZODB client that counts, through
-whatever ZEO servers the registry lists.
+`python -m zkfleet.cli.programs PORT` is an HTTP server that says who it is;
+`count` is what a ZODB client does all day.
 """
 
+import contextlib
 import sys
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import zkfleet
-from zkfleet.registry import Registry
-
-ATTEMPT_SECONDS = 10.0
+ATTEMPTS = 5
 
 
 class Hello(BaseHTTPRequestHandler):
@@ -36,49 +32,17 @@ def serve_http(port: int) -> None:
     ThreadingHTTPServer(("127.0.0.1", port), Hello).serve_forever()
 
 
-def count(registry: Registry, path: str) -> int:
-    """Add one to a counter in the ZODB that a service provides, and return it.
+def count(database: Any) -> int:
+    """Add one to the counter in a ZODB, and return it; again after conflicts and lost connections."""
+    with contextlib.closing(database.open()) as connection:
 
-    The addresses are taken from the registry anew for every attempt.
-    """
-    import transaction
-    import ZODB
-    from ZEO.ClientStorage import ClientStorage
-    from ZODB.POSException import ConflictError, StorageError
+        def add_one() -> int:
+            root = connection.root()
+            root["count"] = root.get("count", 0) + 1
+            return int(root["count"])
 
-    deadline = time.monotonic() + ATTEMPT_SECONDS
-    providers = registry.providers(path)
-    try:
-        while True:
-            addresses = [(endpoint.host, endpoint.port) for endpoint in providers.endpoints]
-            try:
-                storage = ClientStorage(addresses, wait=True, wait_timeout=2)
-                database = ZODB.DB(storage)
-                try:
-                    with database.transaction() as connection:
-                        root = connection.root()
-                        root["count"] = root.get("count", 0) + 1
-                        return int(root["count"])
-                finally:
-                    database.close()
-            except (StorageError, ConflictError, transaction.interfaces.TransientError, ValueError):
-                if time.monotonic() > deadline:
-                    raise
-    finally:
-        providers.close()
-
-
-def main(arguments: list[str]) -> None:
-    """Run one of the programs."""
-    match arguments:
-        case ["http", port]:
-            serve_http(int(port))
-        case ["zodb", hosts, path]:
-            with zkfleet.connect(hosts) as registry:
-                print(count(registry, path))
-        case _:
-            raise SystemExit(__doc__)
+        return int(connection.transaction_manager.run(add_one, ATTEMPTS))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    serve_http(int(sys.argv[1]))

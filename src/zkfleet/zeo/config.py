@@ -2,13 +2,16 @@
 
 `<zkzeoclient>` for ZConfig, after `%import zkfleet.zeo`, and `zkzeo://` for
 zodburi: so an application changes one line of its configuration.  Both end in
-`client`.
+`client`.  `database` opens either for those who have no zodburi.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+import ZConfig
+import ZODB.config
 from ZConfig.datatypes import SuffixMultiplier, asBoolean
 from ZODB.config import BaseConfig
 
@@ -82,3 +85,28 @@ def resolve(uri: str) -> tuple[Callable[[], FollowingStorage], dict[str, str]]:
     chroot = others.pop("chroot", "")
     where = f"{hosts}{paths.check(chroot) if chroot else ''}" if hosts else None
     return lambda: client(where, path, **options), others
+
+
+def database(where: Path | str) -> ZODB.DB:
+    """Open the database of a configuration file's `<zodb>` section, or of a URI.
+
+    Raises:
+        BadInput: the file or the URI is wrong, or the URI has parameters that are for the database.
+        Others as for `client`, and for the storages that a file may name.
+    """
+    if isinstance(where, Path):
+        try:
+            return ZODB.config.databaseFromURL(str(where))
+        except ZConfig.ConfigurationError as exc:
+            raise BadInput(str(exc)) from exc
+    open_storage, others = resolve(where)
+    if others:
+        raise BadInput(
+            f"{where}: no parameter of a client: {', '.join(others)}", hint="zodburi knows those of databases"
+        )
+    storage = open_storage()
+    try:
+        return ZODB.DB(storage)
+    except BaseException:
+        storage.close()
+        raise
