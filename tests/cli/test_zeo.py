@@ -58,6 +58,35 @@ def test_status_shows_every_registered_server(zeo, path, registry, server):
     assert (good["storage"], good["role"], good["clients"], good["lag"], good["note"]) == ("1", "primary", 0, 0, "")
 
 
+def test_standbys_are_shown_and_counted(zeo, path, registry, server):
+    home = f"{path}.standby"
+    registry.make_node(home)
+    registry.ln(path, "/main")
+    with (
+        registry.register(path, server.text, role="primary"),
+        registry.lock(home, "primary").wait_until_held(10),
+        registry.lock(home, "a-1", state="serving", since=time.time()).wait_until_held(10),
+        registry.lock(home, "b-2", state="waiting", since=time.time() - 60, locked_by="").wait_until_held(10),
+        registry.lock(home, "c-3", state="blocked", since=time.time(), locked_by="17").wait_until_held(10),
+    ):
+        served, waiting, blocked = json.loads(zeo("status", "/main", "--interval", "0", "--format", "json").stdout)
+        table = zeo("status", path, "--interval", "0").stdout
+        line = zeo("check", path, code=1).stdout
+    assert served["role"] == "primary"
+    assert (waiting["address"], waiting["role"], waiting["state"], waiting["note"]) == ("b-2", "standby", "waiting", "")
+    assert waiting["in_state"] == pytest.approx(60, abs=5)
+    assert blocked["note"] == "the storage's file is another process's: 17"
+    assert "standby, waiting" in table
+    assert "primary" in table
+    assert line == "WARNING: c-3: the storage's file is another process's: 17\n"
+
+
+def test_a_path_without_a_server_says_how_many_stand_by(zeo, path, registry):
+    registry.make_node(f"{path}.standby")
+    with registry.lock(f"{path}.standby", "b-2", state="waiting").wait_until_held(10):
+        assert zeo("check", path, code=2).stdout == "CRITICAL: nobody is registered, standbys 1\n"
+
+
 def test_status_of_an_empty_path_says_so(zeo, path):
     done = zeo("status", path, "--interval", "0")
     assert done.stdout == ""

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.zeo.test_status import NOW, said, tid
 from zkfleet.errors import ConnectFailed
 from zkfleet.zeo.checking import Level, Limits, judge, metrics, report
-from zkfleet.zeo.described import Described
+from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.status import EMPTY
 from zkfleet.zeo.surveying import Survey
 
@@ -39,6 +39,16 @@ def test_what_is_wrong_has_a_level_and_is_said(answer, level, text):
     found = judged({"a:1": answer})
     assert found[0] is level
     assert text in found[1]
+
+
+def test_standbys_are_counted_and_one_that_cannot_open_is_warned_of():
+    waiting = [Standing("b-1", "serving"), Standing("b-2", "waiting"), Standing("b-3", "waiting")]
+    found = Survey({"a:1": {"1": said()}}, at=NOW, standing=waiting)
+    assert judge(found, Limits())[1].startswith("servers 1, standbys 2, clients ")
+    blocked = Survey({"a:1": {"1": said()}}, at=NOW, standing=[Standing("b-2", "blocked", locked_by="17")])
+    assert judge(blocked, Limits()) == (Level.WARNING, "b-2: the storage's file is another process's: 17")
+    nobody = Survey({}, at=NOW, standing=waiting[1:])
+    assert judge(nobody, Limits()) == (Level.CRITICAL, "nobody is registered, standbys 2")
 
 
 def test_limits_are_options():

@@ -5,7 +5,7 @@ from persistent.TimeStamp import TimeStamp
 
 from zkfleet.errors import ConnectFailed
 from zkfleet.zeo.asking import Said
-from zkfleet.zeo.described import Described
+from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.status import EMPTY, Row, rows_of, seconds, span, table
 from zkfleet.zeo.surveying import Survey
 
@@ -71,6 +71,18 @@ def test_who_gives_no_answer_has_a_row_that_says_why():
 def test_only_the_storages_that_a_node_names_are_shown():
     described = {"a:1": Described(storages=("2",))}
     assert row(Survey({"a:1": {"1": said(), "2": said()}}, described, NOW)).storage == "2"
+
+
+def test_standbys_have_rows_behind_the_servers():
+    standing = [
+        Standing("b-2", "waiting", NOW - 60),
+        Standing("b-1", "serving"),
+        Standing("b-3", "blocked", None, "17"),
+    ]
+    _, second, third = rows_of(Survey({"a:1": {"1": said()}}, at=NOW, standing=standing))
+    assert (second.address, second.role, second.state, second.in_state) == ("b-2", "standby", "waiting", 60)
+    assert (third.state, third.in_state, third.locked_by) == ("blocked", None, "17")
+    assert "  b-2      -        standby, waiting  -" in table([second], [""])
 
 
 def test_what_is_wrong_is_seen_without_colour():

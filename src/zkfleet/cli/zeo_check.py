@@ -19,9 +19,9 @@ from zkfleet.cli.options import Command, Ensemble, Seconds, with_ensemble
 from zkfleet.cli.zeo_options import with_asking
 from zkfleet.errors import MissingDependency, TreeState, ZkfleetError
 from zkfleet.zeo.checking import BY_WEIGHT, PER, Level, Limits, judge, metrics, report
-from zkfleet.zeo.described import Described
+from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.earlier import load, save
-from zkfleet.zeo.surveying import Asking, Survey, registered, survey
+from zkfleet.zeo.surveying import Asking, Survey, registered, standing, survey
 
 TIMEOUT = 10.0
 UNIX = "unix:"
@@ -140,15 +140,16 @@ def _check(
     lock: float,
     waiting: int,
 ) -> tuple[Level, str]:
+    others: list[Standing] = []
     if zc_monitor_address:
         servers = _of_monitor(zc_monitor_address, target)
     elif target.startswith("/"):
         # Sooner than all is over, so that there is time to say why.
         with replace(ensemble, timeout=ensemble.timeout * 0.8).connect() as registry:
-            servers = registered(registry, target)
+            servers, others = registered(registry, target), standing(registry, target)
     else:
         servers = {target.removeprefix(UNIX): Described()}
-    found = survey(servers, asking(max(0.1, (deadline - time.monotonic()) * 0.9)))
+    found = survey(servers, asking(max(0.1, (deadline - time.monotonic()) * 0.9)), others)
     level, line = judge(found, Limits(lag, lock, waiting))
     values: list[str] = []
     if output_metrics:

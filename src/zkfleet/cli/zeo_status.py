@@ -14,7 +14,7 @@ from zkfleet.cli.zeo_options import with_asking
 from zkfleet.zeo.checking import Limits, complaints, strangers
 from zkfleet.zeo.described import Described
 from zkfleet.zeo.status import Row, rows_of, table
-from zkfleet.zeo.surveying import Asking, registered, survey
+from zkfleet.zeo.surveying import Asking, registered, standing, survey
 
 LONGEST_ASK = 5.0
 
@@ -44,7 +44,7 @@ def status_command(
                 if before is not None:
                     time.sleep(interval)
                 servers = registered(registry, path)
-                now = survey(servers, how)
+                now = survey(servers, how, standing(registry, path))
                 _show(path, servers, rows_of(now, before), form)
                 if not watch:
                     return

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from zkfleet.errors import ZkfleetError
 from zkfleet.zeo.asking import Said
-from zkfleet.zeo.status import EMPTY, NO_STORAGES, Row, rate, rows_of, span
+from zkfleet.zeo.status import EMPTY, NO_STORAGES, STANDBY, Row, rate, rows_of, span
 from zkfleet.zeo.surveying import Survey
 
 GAUGES = {"active_txns": "active", "connections": "connections", "waiting": "waiting"}
@@ -58,6 +58,8 @@ def complaints(row: Row, limits: Limits) -> list[Complaint]:
     if row.problem:
         return [Complaint(Level.WARNING if row.problem == NO_STORAGES else Level.CRITICAL, row.problem)]
     found = []
+    if row.locked_by:
+        found.append(f"the storage's file is another process's: {row.locked_by}")
     if row.last == EMPTY:
         found.append(f"Empty storage {row.storage!r}")
     if row.lock_held is not None and row.lock_held > limits.lock:
@@ -83,7 +85,7 @@ def strangers(rows: Sequence[Row]) -> list[Complaint]:
 def judge(survey: Survey, limits: Limits) -> tuple[Level, str]:
     """Return how bad things are, and the line that says so."""
     if not survey.answers:
-        return Level.CRITICAL, "nobody is registered"
+        return Level.CRITICAL, ", ".join(["nobody is registered", *_standbys(rows_of(survey))])
     rows = rows_of(survey)
     several = len(survey.answers) > 1 or len(rows) > 1
     found = strangers(rows)
@@ -95,7 +97,13 @@ def judge(survey: Survey, limits: Limits) -> tuple[Level, str]:
         return found[0].level, "; ".join(each.text for each in found)
     ages = [row.age for row in rows if row.age is not None]
     clients = sum(row.clients or 0 for row in rows)
-    return Level.OK, f"servers {len(survey.answers)}, clients {clients}, last transaction {span(min(ages))} ago"
+    said = [f"servers {len(survey.answers)}", *_standbys(rows), f"clients {clients}"]
+    return Level.OK, f"{', '.join(said)}, last transaction {span(min(ages))} ago"
+
+
+def _standbys(rows: Sequence[Row]) -> list[str]:
+    number = sum(row.role == STANDBY for row in rows)
+    return [f"standbys {number}"] if number else []
 
 
 def metrics(survey: Survey, before: Survey | None, per: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""What does a ZEO server say of itself in its node?
+"""What does a ZEO server say of itself in its nodes?
 
-The properties of a provider, written by servers and read by clients and by
-those who look at a fleet.  Pure.  Whoever registers a server of another make,
+The properties of a provider, and of a server with standbys, written by servers
+and read by clients and by those who look at a fleet.  Pure.  Whoever registers a server of another make,
 by `zkfleet run` perhaps, says none of this; what is not said is not known.
 """
 
@@ -58,6 +58,34 @@ def described_by(properties: Mapping[str, Any]) -> Described:
         databases=_by_name(properties.get("database")),
         tids=_by_name(properties.get("tid")),
         monitor=_text(properties.get("monitor")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One of several servers of which one serves, by its own account.
+
+    Attributes:
+        name: of its node.
+        state: how it stands, a value of `duty.State`; "" if it does not say.
+        since: when, seconds since 1970; None if it does not say.
+        locked_by: the id of the process that has the storage's file, if it is another's.
+    """
+
+    name: str
+    state: str = ""
+    since: float | None = None
+    locked_by: str = ""
+
+
+def standing_of(name: str, properties: Mapping[str, Any]) -> Standing:
+    """Return what the node beside a service says of one of its servers."""
+    since = properties.get("since")
+    return Standing(
+        name,
+        _text(properties.get("state")),
+        float(since) if isinstance(since, int | float) else None,
+        _text(properties.get("locked_by")),
     )
 
 

@@ -1,6 +1,6 @@
 """How are the ZEO servers of a path?
 
-A row for each storage of each registered server, and the table of them.  Pure:
+A row for each storage of each registered server and for each standby, and the table of them.  Pure:
 `surveying` asks.  Who holds the commit lock is not said by the servers; for
 how long is, by the clock of the server.
 """
@@ -12,23 +12,27 @@ from persistent.TimeStamp import TimeStamp
 
 from zkfleet.errors import ZkfleetError
 from zkfleet.zeo.asking import Answer, Said
-from zkfleet.zeo.described import Described
+from zkfleet.zeo.described import Described, Standing
+from zkfleet.zeo.duty import State
 from zkfleet.zeo.surveying import Survey
 
 EMPTY = "0" * 16
 NO_STORAGES = "No storages"
+STANDBY = "standby"
 HEADINGS = ("ADDRESS", "STORAGE", "ROLE", "CLIENTS", "COMMITS/S", "LOCK HELD", "WAITING", "LAST", "AGE", "LAG")
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One storage of one server; None is what is not known.
+    """One storage of one server, or one standby; None is what is not known.
 
     Attributes:
-        address: of the server.
+        address: of the server; of a standby, its name.
         storage: the storage's name; "" for a server that did not answer.
-        role: by its node.
+        role: by its node; `standby` for one that does not serve.
+        state: of a standby: `waiting`, `opening`, `blocked` or `draining`.
+        in_state: for how many seconds.
         database: the storage's identity, by its node, or "".
         clients: that are connected.
         commits: a second, since the survey before.
@@ -37,6 +41,7 @@ class Row:
         last: the last transaction, 16 hex digits.
         age: seconds since that.
         lag: seconds from it to the newest of that storage on any server.
+        locked_by: the process that has the storage's file, of a standby that is blocked.
         problem: why there is no more.
     """
 
@@ -51,17 +56,27 @@ class Row:
     last: str = ""
     age: float | None = None
     lag: float | None = None
+    state: str = ""
+    in_state: float | None = None
+    locked_by: str = ""
     problem: str = ""
 
 
 def rows_of(now: Survey, before: Survey | None = None) -> list[Row]:
-    """Return the rows of a survey, in the order of addresses; with rates if there is one before."""
+    """Return the rows of a survey: servers by their addresses, with rates if there is one before, and standbys."""
     newest: dict[str, float] = {}
     for answer in now.answers.values():
         if not isinstance(answer, ZkfleetError):
             for name, said in answer.items():
                 newest[name] = max(newest.get(name, 0.0), seconds(said.last))
-    return [row for address in sorted(now.answers) for row in _rows(address, now, before, newest)]
+    found = [row for address in sorted(now.answers) for row in _rows(address, now, before, newest)]
+    # The one that serves is registered, and has a row.
+    return found + [_of_standby(one, now.at) for one in now.standing if one.state != State.SERVING.value]
+
+
+def _of_standby(one: Standing, at: float) -> Row:
+    in_state = None if one.since is None else max(0.0, at - one.since)
+    return Row(one.name, role=STANDBY, state=one.state, in_state=in_state, locked_by=one.locked_by)
 
 
 def _rows(address: str, now: Survey, before: Survey | None, newest: Mapping[str, float]) -> Iterator[Row]:
@@ -127,7 +142,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.address,
         row.storage or "-",
-        row.role or "-",
+        ", ".join(filter(None, (row.role, row.state))) or "-",
         "-" if row.clients is None else str(row.clients),
         "-" if row.commits is None else f"{row.commits:.1f}",
         span(row.lock_held),
