@@ -1,6 +1,7 @@
 import ast
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,15 @@ def test_every_error_is_on_its_page():
     for name, found in vars(errors).items():
         if inspect.isclass(found) and issubclass(found, errors.ZkfleetError):
             assert f"| `{name}` |" in page, name
+
+
+def test_every_test_that_keeps_an_old_promise_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/migration.md").read_text()))
+    assert len(named) > 20
+    there = {
+        name for file in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    assert named <= there, named - there
 
 
 def test_every_kind_of_finding_is_on_its_page():

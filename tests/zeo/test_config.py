@@ -87,6 +87,7 @@ def test_it_can_be_imported_beside_zeo(fleet, zeo):
     [
         ([], "server"),
         (["server db"], "db"),
+        (["server /db", "server /other"], "server"),
         (["server /db", "wait-timeout soon"], "soon"),
         (["server /db", "ping-interval often"], "often"),
         (["server /db", "nothing 1"], "nothing"),
