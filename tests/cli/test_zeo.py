@@ -198,3 +198,10 @@ def test_the_old_command_checks_with_its_old_arguments(hosts, path, registry, se
     done = run("-M", "./monitor.sock", hosts, path)
     assert (done.exit_code, done.output.partition(":")[0]) == (3, "UNKNOWN")
     assert run(hosts).exit_code == 3
+
+
+def test_without_zeo_it_is_said_what_is_missing():
+    code = "import sys; sys.modules['ZEO'] = None\nfrom zkfleet.cli import main; main(['zeo', 'status', '/db'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: zkfleet.zeo stands on ZEO", "hint: pip install 'zkfleet[zeo]'"]

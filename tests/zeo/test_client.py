@@ -1,6 +1,7 @@
 """Client storages that follow real ZEO servers."""
 
 import logging
+import socket
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -60,6 +61,30 @@ class Background:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+class SlowProxy(Proxy):
+    """A relay that passes 4 MB a second on, and takes no more than it has passed on."""
+
+    def _relay(self, pair):
+        for end in pair:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        super()._relay((pair[0], Slow(pair[1])))
+
+
+class Slow:
+    """A socket that sends slowly."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def sendall(self, data):
+        self._inner.sendall(data)
+        time.sleep(len(data) / 4e6)
 
 
 # -- finding servers
@@ -153,7 +178,7 @@ def test_a_wrong_storage_name_is_an_error_at_once(fleet, zeo):
     server = zeo()
     fleet.register("/db", server.address)
     started = time.monotonic()
-    with pytest.raises(Exception, match="unknown storage: nothing"):
+    with pytest.raises(BadInput, match=f"{server.address}: it has no storage 'nothing'"):
         zkfleet.zeo.client(fleet, "/db", storage="nothing", wait_timeout=60)
     assert time.monotonic() - started < 30
 
@@ -392,6 +417,17 @@ def test_a_server_that_is_busy_with_us_is_not_taken_for_dead(fleet, zeo):
             for n in range(60):
                 connection.root()[n] = PersistentMapping(data=b"x" * 900_000)
         assert found.storage._connection_generation == generation
+
+
+def test_a_server_that_takes_long_to_take_all_is_not_taken_for_dead(fleet, zeo):
+    server = zeo()
+    with SlowProxy(server.port) as proxy:
+        fleet.register("/db", ("127.0.0.1", proxy.port))
+        with database(fleet, "/db", ping_interval=0.3, ping_timeout=0.3) as found:
+            with found.transaction() as connection:
+                for n in range(12):
+                    connection.root()[n] = PersistentMapping(data=b"x" * 900_000)
+            assert found.storage._connection_generation == 1
 
 
 def test_who_accepts_and_never_speaks_is_passed_over(fleet, zeo):

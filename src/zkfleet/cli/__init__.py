@@ -18,6 +18,8 @@ from importlib import import_module
 import click
 
 import zkfleet
+from zkfleet.cli.options import FAILED, report
+from zkfleet.errors import MissingDependency
 
 _HOMES = {
     "addresses": "nodes",
@@ -59,10 +61,14 @@ class LazyGroup(click.Group):
         return sorted(_HOMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
+        """Import a command; one whose libraries are not installed is an error with a hint."""
         if cmd_name not in _HOMES:
             return None
-        module = import_module(f"zkfleet.cli.{_HOMES[cmd_name]}")
+        try:
+            module = import_module(f"zkfleet.cli.{_HOMES[cmd_name]}")
+        except MissingDependency as exc:
+            report(exc)
+            raise SystemExit(FAILED) from exc
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 

@@ -22,7 +22,7 @@ from ZEO.Exceptions import ClientDisconnected
 from ZODB.utils import z64
 
 from zkfleet.endpoints import Endpoint
-from zkfleet.errors import ServerBehind, WrongDatabase, ZkfleetError
+from zkfleet.errors import BadInput, ServerBehind, WrongDatabase, ZkfleetError
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import Candidate
 from zkfleet.zeo.described import IDENTITY
@@ -293,6 +293,8 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
 
     def register_failed(self, peer: Peer, exc: Exception) -> None:
         """Let a server rest that does not want us, or that we do not want."""
+        if "unknown storage" in str(exc):
+            exc = BadInput(f"{peer}: it has no storage {self.storage_key!r}", hint="name it with storage=")
         if not peer.closed:
             if str(self.problems.get(peer.addr)) != str(exc):
                 logger.warning("zeo_server_refused server=%s reason=%s", peer, exc)
@@ -324,7 +326,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
     def _is_final(self, problem: Exception | None) -> bool:
         if isinstance(problem, ServerBehind):
             return self.settings.on_behind == "refuse"
-        return isinstance(problem, WrongDatabase) or "unknown storage" in str(problem)
+        return isinstance(problem, WrongDatabase | BadInput)
 
     async def await_operational_co(self, timeout: float, init_ok: bool = False) -> None:
         """Wait for a server, at most so long; says what is wrong with each if none can be had."""
@@ -343,8 +345,17 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
 
     def close(self) -> Any:
         """Schedule the end, and return the future of it."""
+        self.see_off(self._watch)
         self._watch.cancel()
         return super().close()
+
+    def see_off(self, task: "asyncio.Task[None]") -> None:
+        """Let the end of the client wait for a task's."""
+        if not task.done():
+            gone = self.loop.create_future()
+            task.add_done_callback(lambda _task: gone.set_result(None))
+            self.closing_protocol_futures.add(gone)
+            gone.add_done_callback(self.closing_protocol_futures.discard)
 
 
 class LinkThread(ClientThread):  # type: ignore[misc]  # ZEO has no types

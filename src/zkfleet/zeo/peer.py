@@ -7,8 +7,11 @@ All on the thread of ZEO's loop, for the `Link` that made it.
 
 import asyncio
 import contextlib
+import fcntl
 import random
 import socket
+import struct
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +39,12 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
     """
 
     data_received: Callable[[bytes], None]
+    resume_writing: Callable[[], None]
 
     def __init__(self, link: "Link", address: tuple[str, int]) -> None:
         self.link = link
-        self.failed = self._greeted = self._was_heard = False
+        self.failed = self._greeted = self._was_heard = self._took = False
+        self._unsent = 0
         self._retry = asyncio.Event()
         self._reason: Exception | None = None
         self._silence: Silence | None = None
@@ -62,6 +67,12 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
     def connect(self) -> None:
         """Begin; ZEO calls this at the end of its constructor."""
         self._connecting = self.loop.create_task(self._try_until_connected())
+
+    def close(self, exc: object = None) -> None:
+        """Schedule the end; that of the client waits for what is scheduled."""
+        if self._connecting is not None:
+            self.link.see_off(self._connecting)
+        super().close(exc)
 
     def try_now(self) -> None:
         """Try at once, if it is not connected: somebody has heard that the server is there."""
@@ -96,6 +107,7 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         )
         super().connection_made(transport)
         self._listen()
+        self._notice_taking()
         self.loop.call_later(self.link.settings.ping_timeout, self._check_greeted)
 
     def _check_greeted(self) -> None:
@@ -138,6 +150,23 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         self._was_heard = False
         self.data_received = hear
 
+    def _notice_taking(self) -> None:
+        resume: Callable[[], None] = self.resume_writing
+
+        # Who takes what we write is there, though it may say nothing until it has all.
+        def go_on() -> None:
+            self._took = True
+            resume()
+
+        self.resume_writing = go_on
+
+    def _gave_a_sign(self) -> bool:
+        before, self._unsent = self._unsent, _not_taken(self.sm_protocol.transport)
+        took, self._took = self._took or self._unsent < before, False
+        if heard := self._was_heard:
+            self._listen()
+        return heard or took
+
     def look(self, *, gone: bool) -> None:
         """See whether the server is silent, and act on it; called every so often."""
         if self.closed or not self._greeted:
@@ -145,9 +174,8 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         now, settings = self.loop.time(), self.link.settings
         if self._silence is None:
             self._silence = Silence(settings.ping_interval, settings.ping_timeout, now=now)
-        if self._was_heard:
+        if self._gave_a_sign():
             self._silence.heard(now)
-            self._listen()
         match self._silence.step(now=now, gone=gone):
             case Action.ASK if self.link.protocol is self:
                 self.server_call("ping").add_done_callback(lambda future: future.exception())
@@ -166,6 +194,16 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
             self.failed = True
             self.link.note(self, reason or ConnectionResetError("the server closed the connection"))
         super().connection_lost(reason)
+
+
+def _not_taken(transport: Any) -> int:
+    """Return how many bytes wait to be taken by the other side, here and in the kernel."""
+    waiting: int = transport.get_write_buffer_size()
+    one = transport.get_extra_info("socket")
+    # Linux calls it SIOCOUTQ; where there is none, what is here must do.
+    with contextlib.suppress(OSError, AttributeError):
+        waiting += struct.unpack("i", fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+    return waiting
 
 
 def _keep_alive(one: socket.socket | None, interval: float | None, timeout: float) -> None:
