@@ -2,7 +2,7 @@
 
 import signal
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -96,6 +96,17 @@ def test_a_standby_whose_path_is_missing_waits_for_it(fleet, tmp_path):
         server.close()
         with pytest.raises(Closed):
             starting.result()
+
+
+def test_closing_while_it_starts_leaves_nobody_waiting_for_the_turn(fleet, tmp_path):
+    for _ in range(5):
+        server = Server(a_standby(fleet, tmp_path), registry=fleet)
+        starting = Background(server.start)
+        server.close()
+        with suppress(Closed):
+            starting.result()
+        assert server._standby is None or server.has_ended
+        assert not server.is_serving
 
 
 def test_a_client_refuses_another_database_under_its_path(fleet, tmp_path):

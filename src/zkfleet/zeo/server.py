@@ -163,20 +163,22 @@ class Server:
     def close(self) -> None:
         """Deregister, then end: commits under way have `drain-timeout` seconds.  Twice is fine."""
         self._closed = True
-        if self._standby is not None:
-            self._standby.stop(Stop.DRAIN)
-            self._standby.wait_until_stopped(self._settings.drain_timeout + LAST_WORDS)
+        self._end_turns(Stop.DRAIN)
         if self._announcer is not None:
             self._announcer.close()
         with self._lock:
+            self._end_turns(Stop.DRAIN)  # it may have begun meanwhile
             self._service.drain()
+
+    def _end_turns(self, how: Stop) -> None:
+        if self._standby is not None:
+            self._standby.stop(how)
+            self._standby.wait_until_stopped(self._settings.drain_timeout + LAST_WORDS)
 
     def abort(self) -> None:
         """End now, even in the middle of `close`: break all connections, and close the storages."""
         self._closed = True
-        if self._standby is not None:
-            self._standby.stop(Stop.NOW)
-            self._standby.wait_until_stopped(LAST_WORDS)
+        self._end_turns(Stop.NOW)
         self._service.abort()
         if self._announcer is not None:
             self._announcer.close()
