@@ -1,5 +1,6 @@
 """Client storages that follow real ZEO servers."""
 
+import contextlib
 import logging
 import socket
 import threading
@@ -438,6 +439,24 @@ def test_who_accepts_and_never_speaks_is_passed_over(fleet, zeo):
         fleet.register("/db", server.address)
         with database(fleet, "/db", ping_timeout=0.5) as found:
             assert count(found) == 1
+
+
+def test_who_throws_us_out_again_and_again_is_not_asked_without_rest(fleet):
+    came = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.settimeout(5)
+
+        def throw_out():
+            with contextlib.suppress(OSError):
+                while True:
+                    door.accept()[0].close()
+                    came.append(time.monotonic())
+
+        Background(throw_out)
+        fleet.register("/db", ("127.0.0.1", door.getsockname()[1]))
+        with pytest.raises(ClientDisconnected, match=r"closed the connection|reset"):
+            zkfleet.zeo.client(fleet, "/db", wait_timeout=2)
+        assert 2 < len(came) < 20
 
 
 # -- when everything else is away

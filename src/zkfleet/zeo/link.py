@@ -28,7 +28,7 @@ from zkfleet.zeo.candidates import Candidate
 from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import Repair
 from zkfleet.zeo.options import Settings
-from zkfleet.zeo.peer import Peer
+from zkfleet.zeo.peer import FIRST_PAUSE, Peer
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         self.candidates: tuple[Candidate, ...] = ()
         self.problems: dict[Address, Exception] = {}
         self._resting: dict[Address, float] = {}
+        self._stumbles: dict[Address, int] = {}
         self._sought_since = self.loop.time()
         self._gone_since: float | None = None
         self._watch = self.loop.create_task(self._look_now_and_then())
@@ -109,7 +110,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         self.addrs = [one.address for one in candidates]
         for address in [*fresh, *(set(known) - set(self.addrs))]:
             self.problems.pop(address, None)
-            self._resting.pop(address, None)
+            self._forgive(address)
         if self.protocol is None or self.protocol.addr in self.addrs:
             self._gone_since = None
         elif self._gone_since is None:
@@ -194,6 +195,10 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             self.manage_connected()
             self.protocol = self._gone_since = None
             self._sought_since = self.loop.time()
+        elif protocol is not None:
+            # It let us in and threw us out: not at once again, and each time later.
+            stumbles = self._stumbles[protocol.addr] = self._stumbles.get(protocol.addr, 0) + 1
+            self._let_rest(protocol, min(FIRST_PAUSE * 2**stumbles, self.connect_poll))
         self.dial()
 
     @contextlib.asynccontextmanager
@@ -226,7 +231,9 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             self.register_failed(peer, exc)
             return
         await super().register(peer, server_tid)
-        if peer.closed and peer is not self.protocol:
+        if peer is self.protocol:
+            self._forgive(peer.addr)
+        elif peer.closed:
             self._let_rest(peer, SECONDS_BETWEEN_OFFERS)  # it has nothing that we lack
 
     def _writes_at_last(self, old: Peer, peer: Peer) -> bool:
@@ -312,6 +319,10 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             waiting.exception()  # it may be that nobody waits
             self.manage_connected()
 
+    def _forgive(self, address: Address) -> None:
+        self._resting.pop(address, None)
+        self._stumbles.pop(address, None)
+
     def _let_rest(self, peer: Peer, seconds: float) -> None:
         self._resting[peer.addr] = self.loop.time() + seconds
         self.loop.call_later(seconds, self.dial)
@@ -347,6 +358,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         """Schedule the end, and return the future of it."""
         self.see_off(self._watch)
         self._watch.cancel()
+        self.boundary.open()
         return super().close()
 
     def see_off(self, task: "asyncio.Task[None]") -> None:
