@@ -126,6 +126,22 @@ def test_a_client_refuses_another_database_under_its_path(fleet, tmp_path):
                 zkfleet.zeo.client(fleet, "/db", wait_timeout=60, **ours)
 
 
+def test_a_cache_of_another_database_is_refused(fleet, tmp_path):
+    cache = tmp_path / "cache.zec"
+    options = {"wait_timeout": 20, "cache": str(cache)}
+    with Server(a_standby(fleet, tmp_path).replace("standby on", "standby off")):
+        with closing(zkfleet.zeo.client(fleet, "/db", **options)) as found:
+            database = found.database
+        with pytest.raises(WrongDatabase, match=str(cache)):
+            zkfleet.zeo.client(fleet, "/db", database="0" * 32, **options)
+        beside = tmp_path / "cache.zec.database"
+        assert beside.read_text().strip() == database
+        beside.unlink()
+        beside.mkdir()  # what cannot be written keeps nobody from the server
+        with closing(zkfleet.zeo.client(fleet, "/db", **options)) as found:
+            assert found.is_connected()
+
+
 def test_a_client_that_has_seen_one_database_waits_for_it_though_another_is_there(fleet, tmp_path):
     def config(file):
         return a_standby(fleet, tmp_path, file=file).replace("standby on", "standby off")

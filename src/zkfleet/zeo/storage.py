@@ -18,7 +18,7 @@ from ZEO.asyncio.client import ClientIO, ClientThread
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 
-from zkfleet.errors import ForkedSession
+from zkfleet.errors import ForkedSession, WrongDatabase
 from zkfleet.registry import InvalidProvider, ProvidersView, Registry
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import choose
@@ -76,8 +76,11 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
     def _start_thread(self, addresses: Any, storage: Any, cache: Any, *args: Any, **options: Any) -> ClientThread:
         if not is_on(FOLLOWING):
             return ClientThread(addresses, storage, cache, *args, **options)
-        database = self._settings.database or _remembered(cache)
-        settings = dataclasses.replace(self._settings, database=database)
+        told, kept = self._settings.database, _remembered(cache)
+        if told and kept and told != kept:
+            cache.close()
+            raise WrongDatabase(cache.path, found=kept, expected=told)
+        settings = dataclasses.replace(self._settings, database=told or kept)
         return LinkThread(addresses, storage, cache, *args, settings=settings, boundary=self._boundary, **options)
 
     # -- following
@@ -153,13 +156,19 @@ def _remembered(cache: Any) -> str:
     """Return the identity of the database that a cache file is of, "" if it is not known."""
     try:
         return _beside(cache).read_text(encoding="ascii").strip() if cache.path else ""
-    except (FileNotFoundError, UnicodeError):
+    except (OSError, UnicodeError):
         return ""
 
 
 def _remember(cache: Any, database: str) -> None:
-    if database and cache.path and _remembered(cache) != database:
-        _beside(cache).write_text(database + "\n", encoding="ascii")
+    if not (database and cache.path) or _remembered(cache) == database:
+        return
+    draft = Path(cache.path + ".database.new")
+    try:
+        draft.write_text(database + "\n", encoding="ascii")
+        draft.replace(_beside(cache))
+    except OSError as exc:  # the server is there all the same
+        logger.warning("zeo_cache_without_database file=%s reason=%s", _beside(cache), exc)
 
 
 def _beside(cache: Any) -> Path:
