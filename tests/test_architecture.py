@@ -41,7 +41,7 @@ PURE = {
 }
 PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writing", "reading", "words", "dispatch"]}
 PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launcher"}
-PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "described", "duty", "lease", "silence"]}
+PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "described", "duty", "lease", "reasons", "silence"]}
 PURE |= {f"zkfleet.zeo.{name}" for name in ["checking", "status"]}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 

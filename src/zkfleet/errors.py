@@ -25,6 +25,7 @@ with `raise ... from exc`.  The family:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from transaction.interfaces import TransientError
 
@@ -42,6 +43,16 @@ class ZkfleetError(Exception):
         super().__init__(message)
         if hint:
             self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be copied and pickled whatever the constructor's arguments are."""
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[ZkfleetError], args: tuple[Any, ...]) -> ZkfleetError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class BadInput(ZkfleetError, ValueError):

@@ -8,20 +8,20 @@ def test_who_comes_while_it_is_closed_waits_until_it_opens():
     boundary, one, other = Boundary(), object(), object()
     assert boundary.enter(one, 0)
     boundary.close()
-    assert not boundary.is_empty
+    assert boundary.inside
     assert not boundary.enter(other, 0.01)
     went_in = []
     waiting = threading.Thread(target=lambda: went_in.append(boundary.enter(other, 10)))
     waiting.start()
     boundary.leave(one)
-    assert boundary.is_empty
+    assert not boundary.inside
     assert went_in == []
     boundary.open()
     waiting.join()
     assert went_in == [True]
     boundary.leave(other)
     boundary.leave(other)
-    assert boundary.is_empty
+    assert not boundary.inside
 
 
 def test_many_threads_are_never_inside_while_somebody_thinks_that_it_is_empty():
@@ -39,7 +39,7 @@ def test_many_threads_are_never_inside_while_somebody_thinks_that_it_is_empty():
         thread.start()
     for _ in range(50):
         boundary.close()
-        wait_for(lambda: boundary.is_empty)
+        wait_for(lambda: not boundary.inside)
         wrong += inside
         boundary.open()
     through.set()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zkfleet.errors import BadInput
+from zkfleet.errors import BadInput, Unavailable
 from zkfleet.zeo.candidates import Candidate, choose, preference
 
 ANYBODY = preference(None)
@@ -13,11 +13,14 @@ def names(found):
 
 
 def choose_among(providers, *, mode="write", storage="1", prefer=None):
-    return names(choose(providers, storage=storage, mode=mode, prefer=preference(prefer)))
+    return names(choose(providers, storage=storage, mode=mode, prefer=preference(prefer)).candidates)
 
 
 def test_who_is_registered_may_be_tried():
-    found = choose({"[::1]:8100": {"instance": "x", "database": {"1": "d"}}}, storage="1", mode="write", prefer=ANYBODY)
+    choice = choose(
+        {"[::1]:8100": {"instance": "x", "database": {"1": "d"}}}, storage="1", mode="write", prefer=ANYBODY
+    )
+    found = choice.candidates
     assert found == (Candidate("::1", 8100, "x", 0, "d"),)
     assert found[0].address == ("::1", 8100)
 
@@ -46,6 +49,31 @@ def test_a_property_is_preferred():
     assert choose_among(servers, prefer="zone=eu") == [("b:1", 0), ("c:1", 0), ("a:1", 1), ("d:1", 1)]
     assert choose_among(servers, prefer=["zone=eu", "rack=7"])[:2] == [("b:1", 0), ("c:1", 1)]
     assert choose_among(servers, prefer=lambda said: said.get("rack", 9))[0] == ("b:1", 0)
+
+
+def test_why_somebody_was_left_out_is_told():
+    said = {"a:1": {"state": "draining"}, "b:1": {"storages": ["2"]}, "c:1": {"read_only": True}, "primary": {}}
+    left_out = choose(said, storage="1", mode="write", prefer=ANYBODY).left_out
+    assert {name: type(problem) for name, problem in left_out.items()} == {
+        "a:1": Unavailable,
+        "b:1": BadInput,
+        "c:1": Unavailable,
+        "primary": Unavailable,
+    }
+
+
+def test_whom_a_preference_fails_for_is_tried_last():
+    servers = {"a:1": {}, "b:1": {"rack": 2}, "c:1": {"rack": 1}}
+    choice = choose(servers, storage="1", mode="write", prefer=lambda said: said["rack"])
+    assert names(choice.candidates) == [("c:1", 0), ("b:1", 1), ("a:1", 2)]
+    assert choice.not_preferred == "a:1: KeyError('rack')"
+
+
+def test_a_preference_that_cannot_be_compared_is_not_heeded():
+    servers = {"a:1": {"rack": 2}, "b:1": {"rack": "x"}, "c:1": {"rack": 1, "read_only": True}}
+    choice = choose(servers, storage="1", mode="fallback", prefer=lambda said: said["rack"])
+    assert names(choice.candidates) == [("a:1", 0), ("b:1", 0), ("c:1", 1)]
+    assert "not supported between" in choice.not_preferred
 
 
 @pytest.mark.parametrize("wanted", ["zone", "=eu", ["zone=eu", ""]])

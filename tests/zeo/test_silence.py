@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,14 @@ def test_who_is_gone_from_the_registry_is_asked_at_once_and_given_up_soon():
 
 def test_nobody_is_asked_if_that_is_turned_off():
     assert actions(Silence(None, 3, now=0), until=100, gone=lambda now: True) == []
+
+
+@pytest.mark.parametrize("interval", [5, None])
+def test_who_owes_an_answer_is_given_up_when_it_does_not_come(interval):
+    silence = Silence(interval, 3, now=0)
+    assert [silence.step(now=now, owes=True) for now in (1, 3.9, 4)] == [Action.NOTHING, Action.NOTHING, Action.BREAK]
+    silence.heard(now=4)
+    assert silence.step(now=8) is Action.NOTHING
 
 
 @given(

@@ -14,7 +14,7 @@ class Boundary:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside: set[int] = set()
+        self._inside: dict[int, object] = {}
         self._is_open = True
 
     def enter(self, transaction: object, timeout: float) -> bool:
@@ -22,13 +22,13 @@ class Boundary:
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_open, timeout):
                 return False
-            self._inside.add(id(transaction))
+            self._inside[id(transaction)] = object()
             return True
 
     def leave(self, transaction: object) -> None:
         """Go out; who is not inside may do so, too."""
         with self._changed:
-            self._inside.discard(id(transaction))
+            self._inside.pop(id(transaction), None)
 
     def close(self) -> None:
         """Let nobody in."""
@@ -42,7 +42,7 @@ class Boundary:
             self._changed.notify_all()
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no transaction is under way."""
+    def inside(self) -> frozenset[object]:
+        """Who is inside: something for each that no other one ever is."""
         with self._changed:
-            return not self._inside
+            return frozenset(self._inside.values())

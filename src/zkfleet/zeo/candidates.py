@@ -5,12 +5,13 @@ in `link`, and the first one that answers is taken.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal
 
 from zkfleet.endpoints import parse_endpoint
-from zkfleet.errors import BadAddress, BadInput
-from zkfleet.zeo.described import described_by
+from zkfleet.errors import BadAddress, BadInput, Unavailable, ZkfleetError
+from zkfleet.zeo.described import Described, described_by
 
 Mode = Literal["write", "read", "fallback"]
 Said = Mapping[str, Any]
@@ -42,44 +43,82 @@ class Candidate:
         return self.host, self.port
 
 
-def choose(providers: Mapping[str, Said], *, storage: str, mode: Mode, prefer: Preference) -> tuple[Candidate, ...]:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whom a client may try, and whom not.
+
+    Attributes:
+        candidates: those that it may, the preferred ones first.
+        left_out: what is wrong with each of the others, by name.
+        not_preferred: why the preference could not be heeded; "" if it could.
+    """
+
+    candidates: tuple[Candidate, ...] = ()
+    left_out: Mapping[str, Exception] = field(default_factory=dict)
+    not_preferred: str = ""
+
+
+def choose(providers: Mapping[str, Said], *, storage: str, mode: Mode, prefer: Preference) -> Choice:
     """Return whom a client may try, the preferred ones first.
 
     Left out are those that drain, those that say that they do not have the
     storage, and those that say that they are read-only from clients that write.
 
     Args:
-        providers: properties by name; a name that is no address is passed over.
+        providers: properties by name.
         storage: the storage's name.
         mode: what the client wants to do; `fallback` writes if it can.
-        prefer: a key for sorting: who has the smallest is tried first.
+        prefer: a key for sorting: who has the smallest is tried first, and
+            last for whom there is none.
     """
-    found: list[tuple[Any, Candidate]] = []
+    left_out: dict[str, Exception] = {}
+    found: list[tuple[Candidate, Said, bool]] = []
     for name, said in sorted(providers.items()):
         described = described_by(said)
-        if said.get("state") == "draining" or (described.storages and storage not in described.storages):
-            continue
-        if mode == "write" and described.read_only:
-            continue
         try:
             endpoint = parse_endpoint(name)
-        except BadAddress:
-            continue
-        second_choice = not described.read_only if mode == "read" else bool(described.read_only)
-        database, instance = described.databases.get(storage, ""), str(said.get("instance", ""))
-        candidate = Candidate(endpoint.host, endpoint.port, instance, database=database)
-        found.append(((second_choice, prefer(said)), candidate))
-    return _in_tiers(found)
+            _check_fit(name, said, described, storage, mode)
+        except BadAddress as exc:
+            left_out[name] = Unavailable(f"{name}: passed over, for it is no address: {exc}")
+        except ZkfleetError as exc:
+            left_out[name] = exc
+        else:
+            second_choice = not described.read_only if mode == "read" else bool(described.read_only)
+            database, instance = described.databases.get(storage, ""), str(said.get("instance", ""))
+            found.append((Candidate(endpoint.host, endpoint.port, instance, 0, database), said, second_choice))
+    tiers, not_preferred = _tiers(found, prefer)
+    chosen = [replace(one, tier=tier) for (one, _, _), tier in zip(found, tiers, strict=True)]
+    return Choice(tuple(sorted(chosen, key=lambda one: one.tier)), left_out, not_preferred)
 
 
-def _in_tiers(found: list[tuple[Any, Candidate]]) -> tuple[Candidate, ...]:
-    chosen: list[Candidate] = []
-    tier, last = -1, None
-    for key, one in sorted(found, key=lambda pair: pair[0]):
-        if tier < 0 or key != last:
-            tier, last = tier + 1, key
-        chosen.append(Candidate(one.host, one.port, one.instance, tier, one.database))
-    return tuple(chosen)
+def _check_fit(name: str, said: Said, described: Described, storage: str, mode: Mode) -> None:
+    if described.storages and storage not in described.storages:
+        raise BadInput(
+            f"{name}: it has no storage {storage!r}, but {', '.join(described.storages)}",
+            hint="name it with storage=",
+        )
+    if said.get("state") == "draining":
+        raise Unavailable(f"{name}: it drains, and takes no more clients")
+    if mode == "write" and described.read_only:
+        raise Unavailable(f"{name}: it is read-only")
+
+
+def _tiers(found: Sequence[tuple[Candidate, Said, bool]], prefer: Preference) -> tuple[list[int], str]:
+    """Return the tier of each, and what is wrong with the preference."""
+    keys: list[Any] = []
+    problem = ""
+    for one, said, second_choice in found:
+        try:
+            keys.append((second_choice, False, prefer(said)))
+        except Exception as exc:  # it is the caller's, and must not end our following
+            problem = f"{one.host}:{one.port}: {exc!r}"
+            keys.append((second_choice, True))
+    try:
+        order = [key for key, _ in groupby(sorted(keys))]
+    except Exception as exc:  # so are the keys, and these cannot be compared
+        problem, keys = str(exc), [key[:1] for key in keys]
+        order = [key for key, _ in groupby(sorted(keys))]
+    return [order.index(key) for key in keys], problem
 
 
 def preference(wanted: str | Sequence[str] | Preference | None) -> Preference:

@@ -15,16 +15,17 @@ import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ZEO.asyncio.client import Protocol
+from ZEO.asyncio.client import Fallback, Protocol
+from ZODB.POSException import ReadOnlyError
 
 from zkfleet.endpoints import Endpoint
+from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.silence import Action, Silence
 
 if TYPE_CHECKING:
     from zkfleet.zeo.link import Link
 
 FIRST_PAUSE = 0.05
-CANNOT_CONNECT = (OSError, ValueError)
 
 
 class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
@@ -36,14 +37,18 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
 
     Attributes:
         failed: whether a try to reach it failed since it was last told to try.
+        is_taken: whether it is the one in use, or was.
+        database: the identity of what it serves; "" if it does not say, or not yet.
     """
 
     data_received: Callable[[bytes], None]
     resume_writing: Callable[[], None]
+    read_only: Any
 
     def __init__(self, link: "Link", address: tuple[str, int]) -> None:
         self.link = link
-        self.failed = self._greeted = self._was_heard = self._took = False
+        self.failed = self.is_taken = self._greeted = self._was_heard = self._took = False
+        self.database = ""
         self._unsent = 0
         self._retry = asyncio.Event()
         self._reason: Exception | None = None
@@ -87,7 +92,7 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
                 async with asyncio.timeout(self.link.settings.ping_timeout):
                     await self._try()
                 return
-            except CANNOT_CONNECT as exc:
+            except Exception as exc:  # whatever it is: nobody else would try again
                 self.failed = True
                 self.link.note(self, exc)
             with contextlib.suppress(TimeoutError):
@@ -108,11 +113,8 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         super().connection_made(transport)
         self._listen()
         self._notice_taking()
-        self.loop.call_later(self.link.settings.ping_timeout, self._check_greeted)
-
-    def _check_greeted(self) -> None:
-        if not (self._greeted or self.closed):
-            self.give_up("it does not greet: is that a ZEO server, and is it one without TLS?")
+        settings = self.link.settings
+        self._silence = Silence(settings.ping_interval, settings.ping_timeout, now=self.loop.time())
 
     def finish_connection(self, protocol_version: bytes) -> None:
         """Go on to register: it has greeted."""
@@ -120,9 +122,28 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         super().finish_connection(protocol_version)
 
     async def verify_connection(self) -> None:
-        """Register with the server and be taken, at a moment that hurts nobody."""
-        async with self.link.moment_for(self):
-            await super().verify_connection()
+        """Register with the server, and be taken or not."""
+        link = self.link
+        try:
+            server_tid = await self._register()
+            info = await self.server_call("get_info")
+            self.database = str(info.get(IDENTITY, ""))
+            async with link.register_lock:
+                await link.register(self, server_tid)
+        except Exception as exc:  # ZEO heeds none that ends here, and nobody would try again
+            link.register_failed(self, exc)
+
+    async def _register(self) -> bytes:
+        falls_back = self.read_only is Fallback
+        self.read_only = self.read_only is True
+        try:
+            server_tid: bytes = await self.server_call("register", self.storage_key, self.read_only)
+        except ReadOnlyError:
+            if not falls_back:
+                raise
+            self.read_only = True
+            server_tid = await self.server_call("register", self.storage_key, True)
+        return server_tid
 
     # Between the server's answer to `register` and our being taken its
     # invalidations wait, also while another connection is in use: applied
@@ -169,18 +190,20 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
 
     def look(self, *, gone: bool) -> None:
         """See whether the server is silent, and act on it; called every so often."""
-        if self.closed or not self._greeted:
+        if self.closed or self._silence is None:
             return
-        now, settings = self.loop.time(), self.link.settings
-        if self._silence is None:
-            self._silence = Silence(settings.ping_interval, settings.ping_timeout, now=now)
-        if self._gave_a_sign():
+        now = self.loop.time()
+        # Who is not in use owes answers alone: it is not asked for a word.
+        owes = not self.is_taken and (not self._greeted or bool(self.futures))
+        if self._gave_a_sign() or not (owes or self.is_taken):
             self._silence.heard(now)
-        match self._silence.step(now=now, gone=gone):
-            case Action.ASK if self.link.protocol is self:
+        match self._silence.step(now=now, gone=gone, owes=owes):
+            case Action.ASK:
                 self.server_call("ping").add_done_callback(lambda future: future.exception())
-            case Action.BREAK:
+            case Action.BREAK if self._greeted:
                 self.give_up(f"it was silent for {self._silence.lasts(now):.1f} s")
+            case Action.BREAK:
+                self.give_up("it does not greet: is that a ZEO server, and is it one without TLS?")
 
     def give_up(self, reason: str) -> None:
         """Break the connection; whoever waits for an answer is told so at once."""

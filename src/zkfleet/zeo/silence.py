@@ -2,7 +2,8 @@
 
 Pure: time comes in as an argument, and the asking and breaking are done in
 `peer`.  Invariant: who is not heard for `interval + timeout` seconds is given
-up, within `GONE` seconds if its node has gone from the registry, too.
+up, within `GONE` seconds if its node has gone from the registry, too; and who
+owes an answer without which nothing can go on, within `timeout`.
 """
 
 from enum import Enum
@@ -40,16 +41,19 @@ class Silence:
         """Return for how many seconds nothing came."""
         return now - self._heard_at
 
-    def step(self, *, now: float, gone: bool) -> Action:
+    def step(self, *, now: float, gone: bool = False, owes: bool = False) -> Action:
         """Return what to do now.
 
         Args:
             now: seconds on the same clock.
             gone: whether its node is gone from the registry.
+            owes: whether it was asked something that it must answer at once.
         """
-        if self._interval is None:
-            return Action.NOTHING
+        if owes and self._asked_at is None:
+            self._asked_at = now
         if self._asked_at is None:
+            if self._interval is None:
+                return Action.NOTHING
             if not gone and self.lasts(now) < self._interval:
                 return Action.NOTHING
             self._asked_at = now

@@ -18,12 +18,13 @@ from ZEO.asyncio.client import ClientIO, ClientThread
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 
-from zkfleet.errors import ForkedSession, WrongDatabase
+from zkfleet.errors import BadInput, ForkedSession, WrongDatabase
 from zkfleet.registry import InvalidProvider, ProvidersView, Registry
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import choose
+from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import is_on
-from zkfleet.zeo.link import FOLLOWING, LinkThread
+from zkfleet.zeo.link import FOLLOWING, Link, LinkThread
 from zkfleet.zeo.options import Settings
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self.path, self._settings = path, settings
         self._boundary = Boundary()
         self._ending = contextlib.ExitStack()
-        self._is_empty = False
+        self._is_empty, self._not_preferred = False, ""
         with contextlib.ExitStack() as undo:
             if owns_registry:
                 undo.callback(registry.close)
@@ -69,6 +70,8 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             undo.callback(super().close)
             _open.add(self)
             self._providers(self._on_change)
+            if self._not_preferred:
+                raise BadInput(f"prefer= fails for {self._not_preferred}", hint="give a key for whatever is registered")
             if wait:
                 self._wait()
             self._ending = undo.pop_all()
@@ -88,13 +91,14 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
     def _on_change(self, providers: ProvidersView) -> None:
         said = {name: entry for name, entry in providers.items() if not isinstance(entry, InvalidProvider)}
         self._tell_if_empty(said)
-        chosen = choose(said, storage=self._storage, mode=self._settings.mode, prefer=self._settings.prefer)
+        choice = choose(said, storage=self._storage, mode=self._settings.mode, prefer=self._settings.prefer)
+        self._tell_if_not_preferred(choice.not_preferred)
         if isinstance(self._server, LinkThread):
-            self._server.follow(chosen)
+            self._server.follow(choice)
             return
         # The registry's callbacks may go on for a moment after the end.
         with contextlib.suppress(ClientDisconnected):
-            self.new_addr([one.address for one in chosen])
+            self.new_addr([one.address for one in choice.candidates])
 
     def _tell_if_empty(self, said: Mapping[str, Any]) -> None:
         if bool(said) == self._is_empty:
@@ -104,11 +108,18 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             else:
                 logger.warning("zeo_no_servers path=%s: waiting until one registers", self.path)
 
+    def _tell_if_not_preferred(self, problem: str) -> None:
+        if problem and problem != self._not_preferred:
+            logger.warning("zeo_preference_failed path=%s reason=%s: tried last", self.path, problem)
+        self._not_preferred = problem
+
     # -- what ZEO asks and tells
 
     def notify_connected(self, conn: ClientIO, info: dict[str, Any]) -> None:
         """Go on with a server; a cache that is kept remembers what database it is of."""
         super().notify_connected(conn, info)
+        if isinstance(conn, Link):
+            conn.database = conn.database or str(info.get(IDENTITY, ""))
         _remember(self._cache, self.database)
 
     def set_server_addr(self, addr: Any) -> None:

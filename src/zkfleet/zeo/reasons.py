@@ -1,0 +1,91 @@
+"""Why could each server not be had, and when may it be tried again?
+
+What a link remembers of servers between two tries.  Pure: time comes in as an
+argument, seconds on a clock that only goes forward.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+from zkfleet.endpoints import Endpoint
+from zkfleet.errors import BadInput, ServerBehind, WrongDatabase
+
+Address = tuple[str, int]
+
+
+class Reasons:
+    """What is wrong with each server, and until when it is left alone.
+
+    Args:
+        waits_for_behind: whether a server that lacks transactions is worth waiting for.
+    """
+
+    def __init__(self, *, waits_for_behind: bool) -> None:
+        self._waits_for_behind = waits_for_behind
+        self._problems: dict[Address, Exception] = {}
+        self._resting: dict[Address, float] = {}
+        self._stumbles: dict[Address, int] = {}
+
+    def note(self, address: Address, problem: Exception) -> bool:
+        """Remember what is wrong with a server, and return whether that is news."""
+        known = str(self._problems.get(address))
+        self._problems[address] = problem
+        return known != str(problem)
+
+    def forget(self, address: Address) -> None:
+        """Begin anew with a server: it is another one, or gone."""
+        self._problems.pop(address, None)
+        self.forgive(address)
+
+    # -- rests
+
+    def rest(self, address: Address, until: float) -> None:
+        """Leave a server alone for a while."""
+        self._resting[address] = until
+
+    def stumbled(self, address: Address) -> int:
+        """Return how often a server has let us in and thrown us out, this time included."""
+        self._stumbles[address] = self._stumbles.get(address, 0) + 1
+        return self._stumbles[address]
+
+    def forgive(self, address: Address) -> None:
+        """Try a server at once the next time, for it was taken."""
+        self._resting.pop(address, None)
+        self._stumbles.pop(address, None)
+
+    def may_be_tried(self, address: Address, now: float) -> bool:
+        """Return whether a server has rested enough."""
+        return self._resting.get(address, now) <= now
+
+    def has_failed(self, address: Address) -> bool:
+        """Return whether a server rests, or did since it was last taken."""
+        return address in self._resting
+
+    # -- what to say
+
+    def final(self, addresses: Sequence[Address], left_out: Mapping[str, Exception]) -> Exception | None:
+        """Return what a person must mend, if that is so for every server; a copy, to be raised once.
+
+        Args:
+            addresses: of the servers that may be tried.
+            left_out: what is wrong with those that may not, by name.
+        """
+        found = [*map(self._problems.get, addresses), *left_out.values()]
+        if not found or not all(map(self._is_final, found)):
+            return None
+        return copy.copy(found[0])
+
+    def _is_final(self, problem: Exception | None) -> bool:
+        if isinstance(problem, ServerBehind):
+            return not self._waits_for_behind
+        return isinstance(problem, WrongDatabase | BadInput)
+
+    def why(self, addresses: Sequence[Address], left_out: Mapping[str, Exception]) -> str:
+        """Return what is wrong with each server; arguments as for `final`."""
+        tried = [(str(Endpoint(*address)), self._problems.get(address, "no answer yet")) for address in addresses]
+        said = [_with_name(name, problem) for name, problem in [*tried, *left_out.items()]]
+        return "; ".join(said) or "no server is registered"
+
+
+def _with_name(name: str, problem: object) -> str:
+    return str(problem) if str(problem).startswith(f"{name}: ") else f"{name}: {problem}"

@@ -1,0 +1,22 @@
+import copy
+import pickle
+
+import pytest
+
+from zkfleet.errors import BadInput, NodeNotFound, ServerBehind, TooLarge, WrongDatabase
+
+ERRORS = [
+    BadInput("what", hint="how"),
+    NodeNotFound("/a/b", "/a"),
+    TooLarge("/a", 2, 1),
+    ServerBehind("a:1", has="1", seen="2"),
+    WrongDatabase("a:1", found="x", expected="y"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_error_can_be_copied_and_sent_to_another_process(error, again):
+    made = again(error)
+    assert type(made) is type(error)
+    assert (str(made), made.hint, vars(made)) == (str(error), error.hint, vars(error))

@@ -1,0 +1,253 @@
+"""Clients that go from one real server to another, and what may go wrong on the way."""
+
+import shutil
+import socket
+import time
+from contextlib import closing
+
+import pytest
+import ZEO
+from ZEO.Exceptions import ClientDisconnected
+
+import zkfleet.zeo
+from tests.conftest import wait_for
+from tests.zeo.making import a_config, a_filestorage, a_holder
+from tests.zeo.test_client import Background, count, database, peer
+from zkfleet.errors import BadInput
+from zkfleet.testing import Proxy
+from zkfleet.testing.zookeeper import free_port
+from zkfleet.zeo import link, move
+
+pytestmark = pytest.mark.slow
+
+GREETING = b"\0\0\0\2Z5"
+
+
+class Wrapped:
+    """An end of a connection whose sending is another's."""
+
+    def __init__(self, inner, send):
+        self._inner, self._send = inner, send
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def sendall(self, data):
+        self._send(self._inner, data)
+
+
+class ProxyOfReplies(Proxy):
+    """A relay that leaves a server's replies to `send(socket, data)`, which is made for each connection."""
+
+    def __init__(self, target, make_send):
+        self._make_send = make_send
+        super().__init__(target)
+
+    def _relay(self, pair):
+        super()._relay((Wrapped(pair[0], self._make_send()), pair[1]))
+
+
+def silent_after(replies):
+    """Pass so many replies on, and swallow the rest."""
+
+    def make():
+        passed = []
+
+        def send(end, data):
+            passed.append(data)
+            if len(passed) <= replies:
+                end.sendall(data)
+
+        return send
+
+    return make
+
+
+def late(seconds):
+    """Pass every reply on, but late."""
+
+    def send(end, data):
+        time.sleep(seconds)
+        end.sendall(data)
+
+    return lambda: send
+
+
+# -- what is under way
+
+
+def test_a_server_that_dies_while_it_is_left_is_left_all_the_same(fleet, zeo):
+    server = zeo()
+    with Proxy(server.port) as proxy:
+        registration = fleet.register("/db", ("127.0.0.1", proxy.port))
+        with database(fleet, "/db", leave_after=0.2, ping_interval=None, ping_timeout=1) as found:
+            count(found)
+            proxy.black_hole()
+            under_way = Background(found.storage.ping)
+            registration.close()
+            fleet.register("/db", server.address)
+            wait_for(lambda: found.storage._server.client._moving_to is not None)
+            proxy.refuse()
+            with pytest.raises(ClientDisconnected):
+                under_way.result()
+            wait_for(lambda: peer(found) == server.port)
+            assert count(found) == 2
+
+
+def test_what_takes_long_is_not_broken_by_a_move_and_nobody_waits_for_it(fleet, zeo, monkeypatch, caplog):
+    monkeypatch.setattr(move, "WHAT_IS_UNDER_WAY_MAY_TAKE", 0.3)
+    monkeypatch.setattr(link, "SECONDS_BETWEEN_OFFERS", 0.3)
+    caplog.set_level("INFO", "zkfleet.zeo")
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    with Proxy(server.port) as proxy, database(fleet, "/db", leave_after=0.1, ping_timeout=1) as found:
+        count(found)
+        with a_holder(("127.0.0.1", server.port)) as (holder, t):
+            committing = Background(lambda: count(found))  # its vote waits for the holder's end
+            wait_for(lambda: server.status()["waiting"] == 1)
+            registration.close()
+            fleet.register("/db", ("127.0.0.1", proxy.port))
+            while caplog.text.count("zeo_move_put_off") < 2:
+                assert found.storage.is_connected()
+                found.storage.ping()
+            assert not committing.done.is_set()
+            holder.tpc_abort(t)
+            assert committing.result() == 2
+        wait_for(lambda: peer(found) == proxy.port)
+        assert count(found) == 3
+
+
+# -- servers that fall silent in the middle
+
+
+@pytest.mark.parametrize("interval", [5, None])
+def test_who_greets_and_falls_silent_holds_nobody_up(fleet, zeo, interval, caplog):
+    server = zeo()
+    kept = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def greet():
+            while True:
+                kept.append(door.accept()[0])
+                kept[-1].sendall(GREETING)
+
+        Background(greet)
+        fleet.register("/db", ("127.0.0.1", door.getsockname()[1]), favourite="yes")
+        fleet.register("/db", server.address)
+        options = {"prefer": "favourite=yes", "ping_interval": interval, "ping_timeout": 0.5, "wait_timeout": 5}
+        with database(fleet, "/db", **options) as found:
+            assert count(found) == 1
+            wait_for(lambda: kept)
+            assert f"{server.address} reason" not in caplog.text
+        door.shutdown(socket.SHUT_RDWR)
+    for one in kept:
+        one.close()
+
+
+@pytest.mark.parametrize("interval", [5, None])
+@pytest.mark.parametrize("replies", [2, 3])
+def test_who_lets_us_in_and_falls_silent_is_passed_over(fleet, zeo, interval, replies):
+    server = zeo()
+    with ProxyOfReplies(server.port, silent_after(replies)) as proxy:
+        fleet.register("/db", ("127.0.0.1", proxy.port), favourite="yes")
+        options = {"prefer": "favourite=yes", "ping_interval": interval, "ping_timeout": 0.5}
+        with closing(zkfleet.zeo.client(fleet, "/db", wait=False, wait_timeout=5, **options)) as storage:
+            wait_for(lambda: server.status()["connections"] == 1)
+            fleet.register("/db", server.address)
+            storage._wait(10)
+            assert storage._server.client.protocol.addr[1] == server.port
+
+
+# -- falling back to reading
+
+
+def test_a_writable_server_that_comes_while_a_read_only_one_is_verified_is_gone_to(fleet, zeo, tmp_path):
+    server = zeo()
+    with closing(ZEO.DB(("127.0.0.1", server.port))):
+        shutil.copy(tmp_path / "Data.fs", tmp_path / "copy.fs")
+    server.kill()
+    reads = zeo("copy.fs", options="read-only true")
+    with ProxyOfReplies(reads.port, late(0.5)) as proxy:
+        fleet.register("/db", ("127.0.0.1", proxy.port))
+        fleet.register("/db", server.address)
+        with closing(zkfleet.zeo.client(fleet, "/db", read_only_fallback=True, wait_timeout=10)) as storage:
+            assert storage.is_read_only()
+            zeo(port=server.port)
+            wait_for(lambda: storage.is_connected() and not storage.is_read_only(), 20)
+
+
+# -- who is not taken decides nothing
+
+
+def serving(fleet, file):
+    """A server of ours on a file."""
+    hosts = fleet.session.hosts
+    return zkfleet.zeo.Server(
+        a_config(address="127.0.0.1", zookeeper=hosts, path="/db", storage=a_filestorage(file))
+    ).start()
+
+
+def test_a_server_that_is_refused_does_not_decide_which_database_is_followed(fleet, zeo, tmp_path, caplog):
+    caplog.set_level("INFO", "zkfleet.zeo")
+    with serving(fleet, tmp_path / "wrong.fs") as wrong, serving(fleet, tmp_path / "right.fs") as right:
+        # A cache of the right one, kept by a client that knows of no identities.
+        with closing(ZEO.DB((right.address.host, right.address.port), client="kept", var=str(tmp_path))) as plain:
+            count(plain)
+        with Proxy(wrong.address.port) as door:
+            fleet.import_tree("/other\n")
+            fleet.register("/other", ("127.0.0.1", door.port))
+            with closing(
+                zkfleet.zeo.client(fleet, "/other", wait=False, client="kept", var=str(tmp_path), wait_timeout=10)
+            ) as storage:
+                wait_for(lambda: "zeo_server_refused" in caplog.text)
+                fleet.register("/other", str(right.address))
+                storage._wait(10)
+                assert storage.database
+
+
+# -- what is said of those that were left out
+
+
+def test_a_storage_that_no_server_says_that_it_has_is_an_error_at_once(fleet):
+    fleet.register("/db", ("127.0.0.1", free_port()), storages=["main", "other"])
+    with pytest.raises(BadInput, match="it has no storage 'nothing', but main, other"):
+        zkfleet.zeo.client(fleet, "/db", storage="nothing", wait_timeout=60)
+
+
+def test_why_servers_were_left_out_is_said(fleet, kazoo_at):
+    port = free_port()
+    fleet.register("/db", ("127.0.0.1", port), state="draining")
+    fleet.register("/db", ("127.0.0.1", free_port()), read_only=True)
+    kazoo_at.create("/db/nonsense", b"", ephemeral=True)
+    with pytest.raises(ClientDisconnected) as caught:
+        zkfleet.zeo.client(fleet, "/db", wait_timeout=0.5)
+    assert f"127.0.0.1:{port}: it drains" in str(caught.value)
+    assert "it is read-only" in str(caught.value)
+    assert "nonsense: passed over" in str(caught.value)
+
+
+def test_a_preference_that_fails_is_an_error_at_once_and_later_a_warning(fleet, zeo, caplog):
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    with pytest.raises(BadInput, match=r"prefer= fails for .*KeyError"):
+        zkfleet.zeo.client(fleet, "/db", prefer=lambda said: said["zone"], wait_timeout=5)
+    registration.close()
+    fleet.register("/db", server.address, zone="eu")
+    with database(fleet, "/db", prefer=lambda said: said["zone"]) as found, Proxy(server.port) as other:
+        fleet.register("/db", ("127.0.0.1", other.port))
+        wait_for(lambda: "zeo_preference_failed" in caplog.text)
+        assert count(found) == 1
+        assert len(found.storage._server.client.candidates) == 2
+
+
+def test_every_error_is_one_of_its_own(fleet):
+    fleet.register("/db", ("127.0.0.1", free_port()), storages=["main"])
+    with closing(zkfleet.zeo.client(fleet, "/db", wait=False)) as storage:
+        wait_for(lambda: storage._server.client.left_out)
+        errors = []
+        for _ in range(2):
+            with pytest.raises(BadInput) as caught:
+                storage._wait(5)
+            errors.append(caught.value)
+        assert errors[0] is not errors[1]
+        assert errors[0].hint == errors[1].hint
