@@ -80,6 +80,18 @@ def commit(address, description="quick", **options):
         return storage.tpc_finish(t)
 
 
+class Stubborn(MappingStorage):
+    """A storage that is closed when it may be."""
+
+    def __init__(self):
+        super().__init__()
+        self.may_close = threading.Event()
+
+    def close(self):
+        self.may_close.wait(60)
+        super().close()
+
+
 class Attempt:
     """A function that is under way on a thread."""
 

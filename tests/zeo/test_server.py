@@ -1,10 +1,12 @@
 import contextlib
+import dataclasses
 import os
 import socket
 import threading
 
 import pytest
 from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 
 import zkfleet
 from tests.conftest import wait_for
@@ -12,6 +14,7 @@ from tests.zeo import making
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, BadHosts, BadInput, Closed, Unavailable
 from zkfleet.zeo import Server
+from zkfleet.zeo.settings import read_settings
 
 TREE = "/databases\n  /main\n  /other\n"
 
@@ -235,6 +238,25 @@ def test_an_abort_ends_a_close():
         server.abort()
         closing.outcome()
         assert not server.is_serving
+
+
+@pytest.mark.parametrize("end", [Server.close, Server.abort])
+def test_ending_while_it_opens_leaves_nothing_open(end):
+    may_open, opened = threading.Event(), MappingStorage()
+
+    def slowly():
+        may_open.wait(10)
+        return opened
+
+    settings = read_settings(making.a_config(address="127.0.0.1"))
+    server = Server(dataclasses.replace(settings, storages={"1": slowly}))
+    starting, ending = making.Attempt(server.start), making.Attempt(end, server)
+    assert ending.outcome(0.05) is None
+    may_open.set()
+    starting.outcome()
+    ending.outcome()
+    assert not server.is_serving
+    assert not opened.opened()
 
 
 def test_a_storage_that_another_has_open_is_told(tmp_path):

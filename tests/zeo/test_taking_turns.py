@@ -1,5 +1,6 @@
 """Servers of ours, one of which serves, and clients that follow them."""
 
+import dataclasses
 import signal
 import time
 from contextlib import ExitStack, closing, suppress
@@ -10,8 +11,9 @@ import zkfleet.zeo
 from tests.conftest import wait_for
 from tests.zeo import making
 from tests.zeo.test_client import Background, count
-from zkfleet.errors import Closed, WrongDatabase
+from zkfleet.errors import Closed, WaitTimedOut, WrongDatabase
 from zkfleet.zeo import Server
+from zkfleet.zeo.settings import read_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 SESSION = 2.0
@@ -98,15 +100,32 @@ def test_a_standby_whose_path_is_missing_waits_for_it(fleet, tmp_path):
             starting.result()
 
 
-def test_closing_while_it_starts_leaves_nobody_waiting_for_the_turn(fleet, tmp_path):
+@pytest.mark.parametrize("end", [Server.close, Server.abort])
+def test_ending_while_it_starts_leaves_nobody_waiting_for_the_turn(fleet, tmp_path, end):
     for _ in range(5):
         server = Server(a_standby(fleet, tmp_path), registry=fleet)
         starting = Background(server.start)
-        server.close()
+        end(server)
         with suppress(Closed):
             starting.result()
         assert server._standby is None or server.has_ended
         assert not server.is_serving
+
+
+def test_a_storage_that_does_not_close_keeps_the_lock_and_not_the_address(fleet, tmp_path, monkeypatch):
+    monkeypatch.setattr(zkfleet.zeo.server, "LAST_WORDS", 0.1)
+    storage = making.Stubborn()
+    settings = read_settings(a_standby(fleet, tmp_path, more="drain-timeout 0"))
+    server = Server(dataclasses.replace(settings, storages={"1": lambda: storage})).start()
+    wait_for(lambda: making.addresses(fleet, "/db"))
+    for end in (server.close, server.abort):
+        with pytest.raises(WaitTimedOut):
+            end()
+        assert making.addresses(fleet, "/db") == []
+        assert "primary" in fleet.children("/db.standby")
+    storage.may_close.set()
+    server.close()
+    wait_for(lambda: "primary" not in fleet.children("/db.standby"))
 
 
 def test_a_client_refuses_another_database_under_its_path(fleet, tmp_path):

@@ -13,7 +13,7 @@ from typing import Self
 from zc.lockfile import LockError
 
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
-from zkfleet.errors import BadInput, Closed, Unavailable, ZkfleetError
+from zkfleet.errors import BadInput, Closed, Unavailable, WaitTimedOut, ZkfleetError
 from zkfleet.registry import Registry
 from zkfleet.registry.connecting import client_options
 from zkfleet.zeo.announcing import RETRY_AFTER, Announcer, Concern
@@ -149,9 +149,9 @@ class Server:
     def _take_part(self, path: str, announcer: Announcer) -> Standby:
         """Begin to wait for the turn, as soon as ZooKeeper and the path let us."""
         concern = Concern(path)
-        while announcer.registry is not None:
+        while (registry := announcer.registry) is not None:
             try:
-                standby = Standby(announcer.registry, path, self._service).start()
+                standby = Standby(registry, path, self._service).start()
             except ZkfleetError as exc:
                 concern.is_now(str(exc))
                 announcer.rest(RETRY_AFTER)
@@ -161,7 +161,12 @@ class Server:
         raise Closed("this server was closed before it could wait for its turn")
 
     def close(self) -> None:
-        """Deregister, then end: commits under way have `drain-timeout` seconds.  Twice is fine."""
+        """Deregister, then end: commits under way have `drain-timeout` seconds.  Twice is fine.
+
+        Raises:
+            WaitTimedOut: among standbys, a storage is not closed in time.  Nobody finds this server any
+                more, but it keeps the lock while the storage may be open; call it again.
+        """
         self._closed = True
         self._end_turns(Stop.DRAIN)
         if self._announcer is not None:
@@ -170,18 +175,28 @@ class Server:
             self._end_turns(Stop.DRAIN)  # it may have begun meanwhile
             self._service.drain()
 
-    def _end_turns(self, how: Stop) -> None:
-        if self._standby is not None:
-            self._standby.stop(how)
-            self._standby.wait_until_stopped(self._settings.drain_timeout + LAST_WORDS)
-
     def abort(self) -> None:
-        """End now, even in the middle of `close`: break all connections, and close the storages."""
+        """End now, even in the middle of `close`: break all connections, and close the storages; raises as `close`."""
         self._closed = True
         self._end_turns(Stop.NOW)
         self._service.abort()
         if self._announcer is not None:
             self._announcer.close()
+        with self._lock:
+            self._end_turns(Stop.NOW)  # it may have begun meanwhile
+            self._service.abort()
+
+    def _end_turns(self, how: Stop) -> None:
+        if self._standby is None:
+            return
+        self._standby.stop(how)
+        try:
+            self._standby.wait_until_stopped(self._settings.drain_timeout + LAST_WORDS)
+        except WaitTimedOut:
+            # The session is not ended: with it another server would get the lock.
+            if self._announcer is not None:
+                self._announcer.withdraw()
+            raise
 
     def __enter__(self) -> Self:
         return self.start()
