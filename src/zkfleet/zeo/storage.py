@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,15 +134,25 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
 
     def tpc_begin(self, txn: Any, tid: bytes | None = None, status: str = " ") -> None:
         """Begin a transaction; waits for a server as reading does."""
+        if self._has_begun(txn):
+            super().tpc_begin(txn, tid, status)  # which refuses it
+            return
+        deadline = time.monotonic() + self._server.timeout
         if not self._server.is_connected():
             self._server.wait()
-        if not self._boundary.enter(txn, self._server.timeout):
+        if not self._boundary.enter(txn, max(deadline - time.monotonic(), 0)):
             raise ClientDisconnected(f"{self.path}: the change to another server takes too long")
         try:
             super().tpc_begin(txn, tid, status)
         except BaseException:
             self._boundary.leave(txn)
             raise
+
+    def _has_begun(self, txn: Any) -> bool:
+        try:
+            return txn.data(self) is not None
+        except (AttributeError, KeyError):
+            return False
 
     def tpc_end(self, txn: Any) -> None:
         """End a transaction, however it went."""
