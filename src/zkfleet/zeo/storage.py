@@ -212,6 +212,7 @@ def _disable_in_child() -> None:
     # The thread that does the work is not here, and the cache file's position
     # is shared: a read would move it under the parent's feet.
     for storage in _open:
+        storage._server.client.operational = False  # the connection is the parent's
         storage._server.io_call = storage._server.async_ = storage._async = storage._async_iter = _refuse
         storage.loadBefore = storage.tpc_begin = _refuse  # type: ignore[method-assign]
         storage._ending = contextlib.ExitStack()
