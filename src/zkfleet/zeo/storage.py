@@ -61,7 +61,8 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self.path, self._settings = path, settings
         self._boundary = Boundary()
         self._ending = contextlib.ExitStack()
-        self._is_empty, self._not_preferred = False, ""
+        self._is_empty, self._not_preferred, self._sort_key = False, "", ""
+        self._place = _place(registry.session.hosts, path)
         with contextlib.ExitStack() as undo:
             if owns_registry:
                 undo.callback(registry.close)
@@ -118,19 +119,24 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
 
     def notify_connected(self, conn: ClientIO, info: dict[str, Any]) -> None:
         """Go on with a server; a cache that is kept remembers what database it is of."""
-        super().notify_connected(conn, info)
         if isinstance(conn, Link):
             conn.database = conn.database or str(info.get(IDENTITY, ""))
+        self._sort_key = self._sort_key or self.database or f"{self._storage}:{self._place}"
+        super().notify_connected(conn, info)
         _remember(self._cache, self.database)
 
     def set_server_addr(self, addr: Any) -> None:
         """Take note of the server's address, without looking up a name for it."""
         self._server_addr = str(addr)
 
+    # The identity is what all clients of a database agree on, however each
+    # of them spells hosts and path.  Where there is none, the place must do.
+    # Whichever it is when a server is first met, it stays: processes that
+    # change their minds in the middle would wait for each other's locks.
     def sortKey(self) -> str:  # noqa: N802  the name is ZODB's
-        """Return what orders this storage among others in a transaction: the same for all clients of a path."""
+        """Return what orders this storage among others in a transaction: the same for all clients of a database."""
         super().sortKey()  # which raises if there never was a server
-        return f"{self._storage}:{self.path}"
+        return self._sort_key
 
     def tpc_begin(self, txn: Any, tid: bytes | None = None, status: str = " ") -> None:
         """Begin a transaction; waits for a server as reading does."""
@@ -169,6 +175,12 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         """Stop following, and close.  Twice is fine."""
         _open.discard(self)
         self._ending.close()
+
+
+def _place(hosts: str, path: str) -> str:
+    """Return where a path is, the same in whatever order hosts are given, and whether or not with a chroot."""
+    members, slash, chroot = hosts.partition("/")
+    return ",".join(sorted(set(members.lower().split(",")))) + slash + chroot + path
 
 
 # -- what a cache is of
