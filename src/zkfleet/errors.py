@@ -258,4 +258,4 @@ class ForkedSession(ZkfleetError):
 
 
 class MissingDependency(ZkfleetError, ImportError):
-    """An optional program or library that this request needs is not installed."""
+    """An optional program or library that this request needs is not installed, or is none that we know."""

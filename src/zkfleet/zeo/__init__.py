@@ -4,7 +4,7 @@ Servers register under a path, clients follow what is registered there.  What
 ZEO 6 does not do right when servers come, go or fall silent is repaired here,
 and this is the only room that knows ZEO's insides.
 
-    insides                  what we expect of ZEO, and which repair is off without it
+    insides                  what we expect of ZEO, and what becomes of a repair without it
     described                what a server says of itself in its node (pure)
     client, config, options  the doors for clients: in programs, in files and URIs; what they may be told
     storage                  what a client holds, and how it hears from the registry
@@ -30,6 +30,10 @@ try:
     import ZEO  # noqa: F401
 except ImportError as exc:
     raise MissingDependency("zkfleet.zeo stands on ZEO", hint="pip install 'zkfleet[zeo]'") from exc
+else:
+    from zkfleet.zeo.insides import IMPORTED, require
+
+    require(IMPORTED)
 
 from zkfleet.zeo.client import DB, client, connection
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome

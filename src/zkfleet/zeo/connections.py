@@ -31,8 +31,45 @@ GIVE_BACK = Repair(
     without="after a transaction-timeout nobody can commit until the server is restarted",
     needs=(
         "ZEO.asyncio.server:ServerProtocol.close",
-        "ZEO.StorageServer:ZEOStorage.notify_disconnected",
+        "ZEO.StorageServer:ZEOStorage.connected",
+        "ZEO.StorageServer:ZEOStorage.transaction",
         "ZEO.StorageServer:ZEOStorage.notify_connected(conn)",
+        "ZEO.StorageServer:ZEOStorage.notify_disconnected",
+        "ZEO.StorageServer:ZEOStorage._clear_transaction",
+    ),
+)
+FENCE = Repair(
+    "a server commits only while it may",
+    without="two servers might write to one storage",
+    needs=(
+        "ZEO.StorageServer:ZEOStorage.vote(tid)",
+        "ZEO.StorageServer:ZEOStorage.tpc_finish(id)",
+        "ZEO.StorageServer:ZEOStorage.notify_connected sets connection",
+        "ZEO.StorageServer:StorageServer.create_client_handler",
+        "ZEO.asyncio.server:Acceptor.factory",
+        "ZEO.asyncio.server:Delay",
+    ),
+)
+CONNECTIONS = Repair(
+    "a server knows its connections",
+    without="none can be run",
+    needs=(
+        "ZEO.asyncio.base:ZEOBaseProtocol.__init__ sets name",
+        "ZEO.asyncio.server:ServerProtocol(loop, addr, zeo_storage, msgpack)",
+        "ZEO.asyncio.server:ServerProtocol.__init__ sets addr, zeo_storage",
+        "ZEO.asyncio.server:ServerProtocol.close",
+        "ZEO.asyncio.server:ServerProtocol.connection_made(transport)",
+        "ZEO.asyncio.server:ServerProtocol.connection_lost(exc)",
+        "ZEO.StorageServer:ZEOStorage(server, read_only)",
+        "ZEO.StorageServer:ZEOStorage.__init__ sets server",
+        "ZEO.StorageServer:ZEOStorage.connection",
+        "ZEO.StorageServer:ZEOStorage.log_label",
+        "ZEO.StorageServer:ZEOStorage.storage_id",
+        "ZEO.StorageServer:ZEOStorage.get_info",
+        "ZEO.StorageServer:ZEOStorage._clear_transaction",
+        "ZEO.StorageServer:LockManager.__init__ sets locked",
+        "ZEO.StorageServer:StorageServer.__init__ sets lock_managers",
+        "ZEO.StorageServer:StorageServer.create_client_handler",
     ),
 )
 

@@ -1,17 +1,29 @@
-"""What do the repairs expect of ZEO, and which are off because it is not so?
+"""What do the repairs expect of ZEO, and what becomes of them if it is not so?
 
-Nothing is done here.  Each repair names the insides that it stands on; a newer
-ZEO that lacks one gets plain ZEO's behaviour in its place, and a warning that
-says which.  Read in ZEO 6.0 to 6.2.
+Nothing is done here.  Each repair names the insides that it stands on.  A newer
+ZEO may lack one: then it gets plain ZEO's behaviour in the repair's place, and a
+warning that says so (`is_on`); or, where that could harm or is not to be had, an
+error (`require`).
+
+What is looked for is names: of methods and their arguments, and of attributes.
+Those of instances are found in the code of the method that sets them.  That a
+method still does what it did is for the tests to say.
 """
 
+import dis
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
+
+from zkfleet.errors import MissingDependency
+
+# The versions that the lists of needs were read in.
+KNOWN = "6.0 to 6.2"
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +36,35 @@ class Repair:
         name: what is repaired.
         without: what happens while the repair is off.
         needs: `module:Class.name`, or with arguments `module:Class.name(one, two)`
-            which must be among those of the function.
+            which must be among those of the function, or with attributes
+            `module:Class.name sets one, two`.
     """
 
     name: str
     without: str
     needs: tuple[str, ...]
+
+
+# Imported by name: without them there is no module to be off.
+IMPORTED = Repair(
+    "zkfleet.zeo",
+    without="it cannot be used at all",
+    needs=(
+        "ZEO.ClientStorage:ClientStorage",
+        "ZEO.Exceptions:ClientDisconnected",
+        "ZEO.StorageServer:StorageServer",
+        "ZEO.StorageServer:ZEOStorage",
+        "ZEO.asyncio.client:ClientIO",
+        "ZEO.asyncio.client:ClientThread",
+        "ZEO.asyncio.client:Fallback",
+        "ZEO.asyncio.client:Protocol",
+        "ZEO.asyncio.server:Acceptor",
+        "ZEO.asyncio.server:Delay",
+        "ZEO.asyncio.server:ServerProtocol",
+        "ZEO.runzeo:ZEOOptions",
+        "ZEO.runzeo:ZEOServer",
+    ),
+)
 
 
 def lacking(repair: Repair) -> tuple[str, ...]:
@@ -39,15 +74,26 @@ def lacking(repair: Repair) -> tuple[str, ...]:
 
 def _has(need: str) -> bool:
     place, _, rest = need.partition(":")
+    rest, _, attributes = rest.partition(" sets ")
     name, _, arguments = rest.rstrip(")").partition("(")
     try:
-        found = import_module(place)
+        found: Any = import_module(place)
         for part in name.split("."):
             found = getattr(found, part)
-        there = inspect.signature(found).parameters if arguments else {}  # type: ignore[arg-type]
+        there = set(inspect.signature(found).parameters) if arguments else set()
+        there |= _set_by(found) if attributes else set()
     except (ImportError, AttributeError, TypeError, ValueError):
         return False
-    return all(argument.strip() in there for argument in arguments.split(",") if argument)
+    return there.issuperset(_split(arguments) + _split(attributes))
+
+
+def _set_by(method: Callable[..., Any]) -> set[str]:
+    """Return the names of the attributes that a method sets, of whatever object."""
+    return {one.argval for one in dis.get_instructions(method) if one.opname == "STORE_ATTR"}
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name]
 
 
 @cache
@@ -63,6 +109,19 @@ def is_on(repair: Repair) -> bool:
             repair.without,
         )
     return not lacks
+
+
+def require(repair: Repair) -> None:
+    """See to it that a repair can be made without which one must not go on.
+
+    Raises:
+        MissingDependency: it cannot; says what this ZEO lacks.
+    """
+    if lacks := lacking(repair):
+        raise MissingDependency(
+            f"{repair.name}: {repair.without}, because ZEO {version('ZEO')} lacks {', '.join(lacks)}",
+            hint=f"zkfleet knows ZEO {KNOWN}: install one of these",
+        )
 
 
 def state_of(repairs: Sequence[Repair]) -> Mapping[str, tuple[str, ...]]:

@@ -15,12 +15,32 @@ from collections.abc import Callable, Sequence
 from ZEO.runzeo import ZEOServer
 
 from zkfleet.errors import ZkfleetError
+from zkfleet.zeo.insides import Repair, require
 from zkfleet.zeo.server import Server
 from zkfleet.zeo.settings import Options
 
 logger = logging.getLogger(__name__)
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOOK_AGAIN = 0.05
+PROCESS = Repair(
+    "a process around our server",
+    without="none can be started",
+    needs=(
+        "ZEO.runzeo:ZEOServer(options)",
+        "ZEO.runzeo:ZEOServer.__init__ sets server",
+        "ZEO.runzeo:ZEOServer.main",
+        "ZEO.runzeo:ZEOServer.check_socket",
+        "ZEO.runzeo:ZEOServer.clear_socket",
+        "ZEO.runzeo:ZEOServer.open_storages",
+        "ZEO.runzeo:ZEOServer.setup_signals",
+        "ZEO.runzeo:ZEOServer.create_server",
+        "ZEO.runzeo:ZEOServer.loop_forever",
+        "ZEO.runzeo:ZEOServer.close_server",
+        "ZEO.runzeo:ZEOServer.handle_sigterm",
+        "ZEO.runzeo:ZEOServer.handle_sigint",
+        "ZEO.runzeo:ZEOServer.handle_sighup",
+    ),
+)
 ABORT_WITHIN = 5.0
 
 
@@ -39,6 +59,7 @@ class Runner(ZEOServer):  # type: ignore[misc]  # ZEO has no types
     """One server process; everything is done by `main`, on the main thread."""
 
     def __init__(self, options: Options) -> None:
+        require(PROCESS)
         super().__init__(options)
         self._settings = options.settings()
         self._signals: list[str] = []

@@ -17,11 +17,14 @@ from zkfleet.errors import BadInput, Closed, Unavailable, WaitTimedOut, ZkfleetE
 from zkfleet.registry import Registry
 from zkfleet.registry.connecting import client_options
 from zkfleet.zeo.announcing import RETRY_AFTER, Announcer, Concern
+from zkfleet.zeo.connections import FENCE
 from zkfleet.zeo.duty import State, Stop
+from zkfleet.zeo.insides import require
 from zkfleet.zeo.service import Service
 from zkfleet.zeo.serving import LAST_WORDS, always
 from zkfleet.zeo.settings import Settings, ZooKeeper, read_settings
 from zkfleet.zeo.standby import Standby
+from zkfleet.zeo.storage_server import REQUIRED
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class Server:
 
     Raises:
         BadInput: the configuration is wrong; the message says where.
+        MissingDependency: this ZEO lacks what a server, or one that may not always commit, stands on.
     """
 
     def __init__(
@@ -46,6 +50,8 @@ class Server:
         registry: Registry | None = None,
         may_commit: Callable[[], bool] = always,
     ) -> None:
+        for needed in REQUIRED if may_commit is always else (*REQUIRED, FENCE):
+            require(needed)
         self._settings = config if isinstance(config, Settings) else read_settings(config)
         self._allows = may_commit
         self._lock = threading.Lock()
@@ -206,6 +212,7 @@ class Server:
 
 
 def _check_standby(zookeeper: ZooKeeper, address: object) -> None:
+    require(FENCE)
     if zookeeper.storage_paths or not zookeeper.path:
         raise BadInput("standby: there is one lock, for one path", hint="leave storage-paths out")
     if isinstance(address, str):

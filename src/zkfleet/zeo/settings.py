@@ -18,7 +18,29 @@ from ZEO.runzeo import ZEOOptions
 
 from zkfleet.errors import BadInput
 from zkfleet.registry.connecting import LONGEST, client_options
+from zkfleet.zeo.insides import Repair, require
 
+CONFIGURATION = Repair(
+    "a configuration with a <zookeeper> section",
+    without="none can be read",
+    needs=(
+        "ZEO.runzeo:ZEOOptions.logsectionname",
+        "ZEO.runzeo:ZEOOptions.realize",
+        "ZEO.runzeo:ZEOOptions.schemadir",
+        "ZEO.runzeo:ZEOOptionsMixin.add_zeo_options",
+        "ZEO.runzeo:ZEOOptionsMixin.handle_address sets address",
+        "ZEO.runzeo:ZEOOptionsMixin.handle_filename sets storages",
+        "zdaemon.zdoptions:ZDOptions.add(name, confname)",
+        "zdaemon.zdoptions:ZDOptions.configfile",
+        "zdaemon.zdoptions:ZDOptions.default_configfile",
+        "zdaemon.zdoptions:ZDOptions.load_configfile",
+        "zdaemon.zdoptions:ZDOptions.load_configfile sets configroot, confighandlers",
+        "zdaemon.zdoptions:ZDOptions.load_schema",
+        "zdaemon.zdoptions:ZDOptions.load_schema sets schema",
+        "zdaemon.zdoptions:ZDOptions.usage(msg)",
+        "zdaemon.zdoptions:ZDOptions.__init__ sets required_map",
+    ),
+)
 SHORTEST_SESSION = 1000
 EVERYWHERE = ("", 0)
 
@@ -112,6 +134,7 @@ class Options(ZEOOptions):  # type: ignore[misc]  # ZEO has no types
     schemadir = str(Path(__file__).parent)
 
     def __init__(self, text: str | None = None, *, eventlog: bool = False) -> None:
+        require(CONFIGURATION)
         super().__init__()
         self.add("zookeeper", "zookeeper")
         # It may be left out, for a port that is registered.

@@ -24,11 +24,39 @@ from zkfleet.registry import InvalidProvider, ProvidersView, Registry
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import choose
 from zkfleet.zeo.described import IDENTITY
-from zkfleet.zeo.insides import is_on
+from zkfleet.zeo.insides import Repair, is_on, require
 from zkfleet.zeo.link import FOLLOWING, Link, LinkThread
 from zkfleet.zeo.options import Settings
 
 logger = logging.getLogger(__name__)
+
+STORAGE = Repair(
+    "a client whose servers the registry finds",
+    without="there is none",
+    needs=(
+        "ZEO.ClientStorage:ClientStorage(addr, storage, name, wait, wait_timeout, read_only, read_only_fallback)",
+        "ZEO.ClientStorage:ClientStorage(_client_factory)",
+        "ZEO.ClientStorage:ClientStorage.__init__ sets _async, _async_iter, _cache, _server, _storage, _wait",
+        "ZEO.ClientStorage:ClientStorage.close",
+        "ZEO.ClientStorage:ClientStorage.loadBefore",
+        "ZEO.ClientStorage:ClientStorage.new_addr(addr)",
+        "ZEO.ClientStorage:ClientStorage.notify_connected(conn, info)",
+        "ZEO.ClientStorage:ClientStorage.set_server_addr(addr)",
+        "ZEO.ClientStorage:ClientStorage.set_server_addr sets _server_addr",
+        "ZEO.ClientStorage:ClientStorage.sortKey",
+        "ZEO.ClientStorage:ClientStorage.tpc_begin(txn, tid, status)",
+        "ZEO.ClientStorage:ClientStorage.tpc_end(txn)",
+        "ZEO.asyncio.client:ClientIO.operational",
+        "ZEO.asyncio.client:ClientRunner.async_",
+        "ZEO.asyncio.client:ClientRunner.is_connected",
+        "ZEO.asyncio.client:ClientRunner.wait",
+        "ZEO.asyncio.client:ClientRunner.set_options sets timeout",
+        "ZEO.asyncio.client:ClientRunner.setup_delegation sets client, io_call",
+        "ZEO.asyncio.client:ClientThread(addrs, client, cache, storage_key, read_only, timeout)",
+        "ZEO.cache:ClientCache.__init__ sets path",
+        "ZEO.cache:ClientCache.close",
+    ),
+)
 
 
 class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
@@ -66,6 +94,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         with contextlib.ExitStack() as undo:
             if owns_registry:
                 undo.callback(registry.close)
+            require(STORAGE)
             self._providers = undo.enter_context(contextlib.closing(registry.providers(path)))
             options["name"] = options.get("name") or f"{registry.session.hosts}{path}"
             super().__init__([], wait=False, _client_factory=self._start_thread, **options)

@@ -15,7 +15,7 @@ from typing import Any
 from ZEO.asyncio.server import Acceptor
 from ZEO.StorageServer import StorageServer
 
-from zkfleet.zeo.connections import GIVE_BACK, ClientStorageSide, Connection
+from zkfleet.zeo.connections import CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
 from zkfleet.zeo.insides import Repair, is_on
 
 logger = logging.getLogger(__name__)
@@ -28,11 +28,30 @@ TIMEOUTS = Repair(
     without="each storage with a transaction-timeout leaves a thread behind",
     needs=(
         "ZEO.StorageServer:LockManager(storage_id, stats, timeout)",
+        "ZEO.StorageServer:LockManager.__init__ sets timeout",
+        "ZEO.StorageServer:StorageServer.__init__ sets lock_managers",
         "ZEO.StorageServer:TimeoutThread.begin(client)",
         "ZEO.StorageServer:TimeoutThread.end(client)",
+        "ZEO.StorageServer:ZEOStorage.connection",
+        "ZEO.StorageServer:ZEOStorage.log_label",
+    ),
+)
+ENDING = Repair(
+    "a server ends without harm",
+    without="none can be run",
+    needs=(
+        "ZEO.StorageServer:StorageServer(addr, storages, read_only, transaction_timeout, Acceptor)",
+        "ZEO.StorageServer:StorageServer(invalidation_queue_size, invalidation_age, ssl, msgpack)",
+        "ZEO.StorageServer:StorageServer(client_conflict_resolution)",
+        "ZEO.StorageServer:StorageServer.__init__ sets acceptor, lock_managers, loop, read_only",
+        "ZEO.StorageServer:StorageServer.create_client_handler",
+        "ZEO.asyncio.server:Acceptor(storage_server, addr, ssl, msgpack)",
+        "ZEO.asyncio.server:Acceptor.__init__ sets addr, event_loop, msgpack, server, storage_server",
+        "ZEO.asyncio.server:Acceptor.factory",
     ),
 )
 REPAIRS = (GIVE_BACK, TIMEOUTS)
+REQUIRED = (CONNECTIONS, ENDING)
 
 
 class LoopTimeout:
