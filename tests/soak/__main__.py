@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.soak.fleet import FAULTS, Fleet
+from tests.conftest import wait_for
+from tests.soak.fleet import Fleet, plan
 from tests.soak.verdict import breaches, counted, history, outages
 
 CALM = 20.0  # seconds after the last fault in which everybody must commit again
@@ -34,18 +35,22 @@ def main():
 
 def run(folder, *, seconds, seed, kind):
     """Run it, print the report, and return what went wrong."""
-    fleet, made = Fleet(folder, kind=kind, seed=seed), Counter()
+    fleet, made = Fleet(folder, kind=kind), Counter()
     try:
+        wait_for(lambda: fleet.serving() is not None, 30, "a server serves")
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            fleet.rest(1, 6)
-            [fault] = fleet.random.choices(list(FAULTS), list(FAULTS.values()))
-            print(f"{deadline - time.monotonic():8.1f} {fault.__name__}", flush=True)
+        for rest, fault, fleet.random in plan(seed):
+            if time.monotonic() + rest > deadline:
+                break
+            time.sleep(rest)
+            print(f"{deadline - time.monotonic():8.1f} {fault.__name__} after {rest:.2f} s", flush=True)
             fault(fleet)
             made[fault.__name__] += 1
         last_fault = time.monotonic()
         time.sleep(CALM)
         fleet.stop_writers(CALM)
+        fleet.kill_all()
+        read = fleet.read()
     finally:
         fleet.close()
     histories = {name: history((folder / f"{name}.log").open()) for name in fleet.writers}
@@ -53,7 +58,7 @@ def run(folder, *, seconds, seed, kind):
     report(made, histories)
     return list(
         itertools.chain.from_iterable(
-            breaches(name, found, stored, last_fault=last_fault) for name, found in histories.items()
+            breaches(name, found, stored, read, last_fault=last_fault) for name, found in histories.items()
         )
     )
 

@@ -1,6 +1,7 @@
 """What is broken in the soak: three servers of one storage, eight writers, and ZooKeeper behind a relay."""
 
 import contextlib
+import itertools
 import random
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from ZODB.FileStorage import FileStorage
 import zkfleet
 from tests.soak.writer import STOP
 from tests.zeo import making
+from zkfleet import zeo
 from zkfleet.devserver import DevServer
 from zkfleet.testing import Proxy, ZooKeeperServer
 
@@ -22,10 +24,14 @@ SESSION = 2.0
 
 
 class Fleet:
-    """All processes of a soak; faults are its methods, and each ends what it began."""
+    """All processes of a soak; faults are its methods, and each ends what it began.
 
-    def __init__(self, folder, *, kind, seed):
-        self.folder, self.random = folder, random.Random(seed)
+    Attributes:
+        random: what the fault that is under way throws its dice with.
+    """
+
+    def __init__(self, folder, *, kind):
+        self.folder, self.random = folder, random.Random()
         self._all = ExitStack()
         self.zookeeper = DevServer(tick=0.2) if kind == "dev" else ZooKeeperServer(folder / "zookeeper")
         self._all.enter_context(self.zookeeper)
@@ -73,7 +79,8 @@ class Fleet:
 
     def kill_a_standby(self):
         waiting = [number for number in range(SERVERS) if number != self.serving()]
-        self._end(self.random.choice(waiting), signal.SIGKILL)
+        # One throw, however many there are: what comes after it stays the same.
+        self._end(waiting[int(self.random.random() * len(waiting))], signal.SIGKILL)
 
     def freeze_the_server(self):
         number = self.serving()
@@ -109,13 +116,32 @@ class Fleet:
                 one.kill()
                 one.wait()
 
-    def close(self):
+    def kill_all(self):
         for one in self.writers.values():
             one.kill()
             one.wait()
         for one in self.servers:
             one.__exit__()
+
+    def close(self):
+        self.kill_all()
         self._all.close()
+
+    def read(self):
+        """What a client that begins with nothing reads, from a server that is started for it."""
+        config = making.a_config(
+            address="127.0.0.1",
+            zookeeper=self.zookeeper.hosts,
+            path=PATH,
+            storage=making.a_filestorage(self.folder / "Data.fs"),
+        )
+        with (
+            making.ServerProcess(self.folder / "last", config),
+            contextlib.closing(zeo.DB(self.zookeeper.hosts, PATH, wait_timeout=60)) as db,
+            db.transaction() as connection,
+        ):
+            root = connection.root()
+            return {f"{name}:{number}" for name in self.writers for number in root.get(name, ())}
 
     def stored(self):
         """The descriptions of all transactions in the storage, which nobody serves any more."""
@@ -132,3 +158,14 @@ FAULTS = {
     Fleet.cut_all_links_to_zookeeper: 1,
     Fleet.restart_zookeeper: 1,
 }
+
+
+def plan(seed):
+    """Faults without end, the same for the same seed: for each a rest before it, itself, and its dice.
+
+    How often dice are thrown is up to how things stand, so each fault has its own.
+    """
+    for number in itertools.count():
+        dice = random.Random(f"{seed} {number}")
+        [fault] = dice.choices(list(FAULTS), list(FAULTS.values()))
+        yield dice.uniform(1, 6), fault, dice

@@ -7,8 +7,9 @@ LOG += ["2.3 failed 3 ClientDisconnected\n", "2.4 outcome 3 NOT_COMMITTED\n", "3
 LOG += ["4.0 ended 4\n", "5.0 acknow"]
 
 
-def judged(stored, *, log=LOG, last_fault=3.0):
-    return list(breaches("w", history(log), counted(stored), last_fault=last_fault))
+def judged(stored, *, read=None, log=LOG, last_fault=3.0):
+    read = set(stored if read is None else read)
+    return list(breaches("w", history(log), counted(stored), read, last_fault=last_fault))
 
 
 def test_what_was_acknowledged_is_there_once_and_what_was_not_at_most_once():
@@ -30,6 +31,11 @@ def test_what_was_acknowledged_is_there_once_and_what_was_not_at_most_once():
 def test_what_was_lost_doubled_or_told_wrongly_is_seen(stored, word):
     [breach] = judged(stored)
     assert word in breach
+
+
+def test_what_a_client_sees_otherwise_than_it_is_stored_is_seen():
+    assert judged(["w:1", "w:4"], read=["w:1"]) == ["w:4 is stored, and no client sees it"]
+    assert judged(["w:1", "w:4", "v:1"], read=["w:1", "w:3", "w:4"]) == ["w:3 is seen by a client, and not stored"]
 
 
 def test_who_is_stuck_is_seen():

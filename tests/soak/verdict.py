@@ -36,13 +36,14 @@ def history(lines):
     )
 
 
-def breaches(name, found, stored, *, last_fault):
+def breaches(name, found, stored, read, *, last_fault):
     """Return what is wrong, a sentence each.
 
     Args:
         name: the writer's.
         found: its history.
         stored: how often each transaction `name:number` is in the storage.
+        read: which of them a client sees.
         last_fault: when it was over; each writer must have committed since.
     """
     for number in found.acknowledged:
@@ -58,6 +59,8 @@ def breaches(name, found, stored, *, last_fault):
     for key in stored:
         if key.startswith(f"{name}:") and int(key.partition(":")[2]) not in found.tried:
             yield f"{key} is there, and was never tried"
+    for key in sorted(key for key in stored.keys() ^ read if key.startswith(f"{name}:")):
+        yield f"{key} is {'stored, and no client sees it' if key in stored else 'seen by a client, and not stored'}"
     if not found.ended:
         yield f"{name} did not end"
     if not any(at > last_fault for at in found.times):
