@@ -65,8 +65,8 @@ FOLLOWING = Repair(
         CLIENT + "ClientIO.upgrade(protocol)",
         CLIENT + "ClientIO.verify(server_tid)",
         CLIENT + "Protocol(loop, addr, client, storage_key, read_only, connect_poll, ssl, ssl_server_hostname)",
-        CLIENT
-        + "Protocol.__init__ sets addr, connect_poll, futures, invalidations, read_only, ssl, ssl_server_hostname",
+        CLIENT + "Protocol.__init__ sets addr, connect_poll, futures, invalidations, read_only, storage_key",
+        CLIENT + "Protocol.__init__ sets ssl, ssl_server_hostname",
         CLIENT + "Protocol.close(exc)",
         CLIENT + "Protocol.closed",
         CLIENT + "Protocol.connect sets _connecting",
