@@ -36,12 +36,12 @@ def test_a_transaction_that_begins_twice_is_under_way_still(fleet, zeo):
         with making.a_transaction(storage) as t:
             with pytest.raises(StorageTransactionError, match="Duplicate tpc_begin"):
                 storage.tpc_begin(t)
-            assert not storage._boundary.is_empty
+            assert storage._boundary.inside
             storage._boundary.close()
             with pytest.raises(StorageTransactionError, match="Duplicate tpc_begin"):
                 storage.tpc_begin(t)
             storage._boundary.open()
-        assert storage._boundary.is_empty
+        assert not storage._boundary.inside
 
 
 def test_all_clients_of_a_database_commit_in_the_same_order_however_they_name_it(fleet, tmp_path):
