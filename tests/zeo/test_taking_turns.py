@@ -112,8 +112,9 @@ def test_ending_while_it_starts_leaves_nobody_waiting_for_the_turn(fleet, tmp_pa
         assert not server.is_serving
 
 
-def test_a_storage_that_does_not_close_keeps_the_lock_and_not_the_address(fleet, tmp_path, monkeypatch):
-    monkeypatch.setattr(zkfleet.zeo.server, "LAST_WORDS", 0.1)
+def test_a_storage_that_does_not_close_keeps_the_lock_and_not_the_address(fleet, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(zkfleet.zeo.server, "LAST_WORDS", 0.2)
+    monkeypatch.setattr(zkfleet.zeo.serving, "LAST_WORDS", 0.1)
     storage = making.Stubborn()
     settings = read_settings(a_standby(fleet, tmp_path, more="drain-timeout 0"))
     server = Server(dataclasses.replace(settings, storages={"1": lambda: storage})).start()
@@ -122,7 +123,9 @@ def test_a_storage_that_does_not_close_keeps_the_lock_and_not_the_address(fleet,
         with pytest.raises(WaitTimedOut):
             end()
         assert making.addresses(fleet, "/db") == []
+        wait_for(lambda: caplog.text.count("standby_does_not_end") > 1)
         assert "primary" in fleet.children("/db.standby")
+        caplog.clear()
     storage.may_close.set()
     server.close()
     wait_for(lambda: "primary" not in fleet.children("/db.standby"))

@@ -170,8 +170,8 @@ class Server:
         """Deregister, then end: commits under way have `drain-timeout` seconds.  Twice is fine.
 
         Raises:
-            WaitTimedOut: among standbys, a storage is not closed in time.  Nobody finds this server any
-                more, but it keeps the lock while the storage may be open; call it again.
+            WaitTimedOut: a storage is not closed in time.  Nobody finds this server any more, but
+                among standbys it keeps the lock while the storage is open; call it again.
         """
         self._closed = True
         self._end_turns(Stop.DRAIN)

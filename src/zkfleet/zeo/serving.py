@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from zkfleet.endpoints import Endpoint, parse_endpoint
-from zkfleet.errors import BadInput
+from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.settings import Settings
 from zkfleet.zeo.storage_server import RepairedServer
@@ -97,19 +97,22 @@ class Serving:
         """End: clients in the middle of a commit have some seconds to finish it, all others are sent away now.
 
         Returns when all storages are closed.
+
+        Raises:
+            WaitTimedOut: one is not, half a minute later; call it again to wait on.
         """
         self._server.drain(seconds)
         self._wait(seconds)
 
     def abort(self) -> None:
-        """End now, in the middle of whatever there is; returns when all storages are closed."""
+        """End now, in the middle of whatever there is; returns, and raises, as `drain`."""
         self._server.abort()
         self._wait(0.0)
 
     def _wait(self, seconds: float) -> None:
         self._thread.join(seconds + LAST_WORDS)
         if self._thread.is_alive():
-            logger.error("server_does_not_end address=%s: a storage is busy, and so left open", self.address)
+            raise WaitTimedOut(f"{self.address}: a storage is busy, and still open after {seconds + LAST_WORDS:g} s")
 
 
 def _opened(name: str, opener: Callable[[], Any], undo: ExitStack) -> Any:

@@ -63,10 +63,17 @@ class Served(Protocol):
 
         There is a twelfth of the session's timeout for it, and ZooKeeper may be
         silent.  A drain that is under way ends with it.
+
+        Raises:
+            WaitTimedOut: a storage is still open.
         """
 
     def drain(self) -> None:
-        """Deregister, let nobody begin a commit, wait for those who are in one, for a while, and close the storages."""
+        """Deregister, let nobody begin a commit, wait for those who are in one, for a while, and close the storages.
+
+        Raises:
+            WaitTimedOut: one is still open.
+        """
 
 
 class Standby:
@@ -244,10 +251,20 @@ class Standby:
     def _abort(self) -> None:
         began = time.monotonic()
         try:
-            self._server.abort()
+            self._abort_until_nothing_is_open()
         except Exception as exc:  # whatever a storage raises: `may_commit` is False, and we are off
             self._fail("aborted", exc)
         logger.warning("standby_aborted path=%s after_seconds=%.3f", self._path, time.monotonic() - began)
+
+    def _abort_until_nothing_is_open(self) -> None:
+        # Until then nobody else may open it: the lock is kept, if it is still ours.
+        while True:
+            try:
+                self._server.abort()
+            except WaitTimedOut as exc:
+                logger.error("standby_does_not_end path=%s reason=%s", self._path, exc)
+            else:
+                return
 
     def _fail(self, what: str, problem: Exception) -> None:
         self.problem = problem
