@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import wait_for
+from tests.zeo import making
 from tests.zeo.asked import ZeoServer, listener
 from zkfleet.errors import BadAddress, ConnectFailed, WaitTimedOut
 from zkfleet.testing.zookeeper import free_port
@@ -51,6 +53,20 @@ def test_a_server_says_what_it_serves(server):
     said = answer["main"]
     assert (said.connections, said.active, said.waiting, said.locked_at) == (0, 0, 0, None)
     assert said.last == "0" * 16
+
+
+def test_our_servers_say_who_holds_the_commit_lock(tmp_path):
+    with making.a_server() as server:
+        address = f"127.0.0.1:{server.acceptor.addr[1]}"
+        assert ask(address)["1"].lock_holder == ""
+        with making.a_holder(("127.0.0.1", server.acceptor.addr[1]), "\x1b[2J/edit " + "x" * 500):
+            said = ask(address)["1"]
+            assert said.locked_at is not None
+            host, _, described = said.lock_holder.partition(" ")
+            assert host.startswith("127.0.0.1:")
+            assert described.startswith("?[2J/edit xxx")
+            assert len(said.lock_holder) == 200
+        wait_for(lambda: ask(address)["1"].lock_holder == "")
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ def test_nobody_registered_is_critical():
         ({}, Level.WARNING, "a:1: No storages"),
         ({"1": said(last=EMPTY)}, Level.WARNING, "Empty storage '1'"),
         ({"1": said(locked_at=NOW - 31)}, Level.WARNING, "commit lock held for 31.0 s"),
+        ({"1": said(locked_at=NOW - 31, lock_holder="c:1 a")}, Level.WARNING, "commit lock held for 31.0 s by c:1 a"),
         ({"1": said(locked_at=NOW - 29, waiting=10)}, Level.OK, "servers 1"),
         ({"1": said(waiting=11)}, Level.WARNING, "11 transactions wait"),
     ],

@@ -33,10 +33,13 @@ def row(survey, before=None):
 
 def test_a_row_says_what_the_server_and_its_node_say():
     described = Described(role="primary", read_only=True, databases={"1": "abc"})
-    answer = {"1": said(connections=3, waiting=2, locked_at=NOW - 34)}
+    answer = {"1": said(connections=3, waiting=2, locked_at=NOW - 34, lock_holder="c:1 admin /edit")}
     found = row(Survey({"a:1": answer}, {"a:1": described}, NOW))
-    assert found == Row("a:1", "1", "primary, read-only", "abc", 3, None, 34.0, 2, tid(5), found.age, 0.0)
+    assert found == Row(
+        "a:1", "1", "primary, read-only", "abc", 3, None, 34.0, 2, tid(5), found.age, 0.0, lock_holder="c:1 admin /edit"
+    )
     assert found.age == pytest.approx(5)
+    assert "  c:1 admin /edit\n" in table([found], [""])
 
 
 def test_rates_are_between_two_surveys():

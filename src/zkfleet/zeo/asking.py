@@ -20,6 +20,7 @@ from typing import Any
 
 from zkfleet.endpoints import parse_endpoint
 from zkfleet.errors import BadAddress, ConnectFailed, WaitTimedOut, ZkfleetError
+from zkfleet.zeo.described import LOCK_HOLDER
 
 QUESTION = b"\0\0\0\4ruok"
 LONGEST = 1 << 24
@@ -39,6 +40,8 @@ class Said:
         active: transactions that have begun.
         waiting: those that wait for the commit lock.
         locked_at: since when somebody holds it (seconds since 1970), or None.
+        lock_holder: who: the client's address and what its transaction says of itself; "" if the
+            server is none of ours.
         started: when the server did, in its words.
         last: the last transaction, 16 hex digits.
     """
@@ -55,10 +58,12 @@ class Said:
     locked_at: float | None
     started: str
     last: str
+    lock_holder: str = ""
 
 
 Answer = Mapping[str, Said]
 _NAMES = {"active": "active_txns", "locked_at": "lock_time", "started": "start", "last": "last-transaction"}
+_TEXTS = ("started", "last", "lock_holder")
 
 
 def ask(address: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, server_name: str = "") -> Answer:
@@ -210,9 +215,10 @@ def parse(address: str, data: bytes) -> Answer:
 
 
 def _said(fields: Mapping[str, Any]) -> Said:
-    found = {name: fields[_NAMES.get(name, name)] for name in Said.__slots__}
+    found = {name: fields[_NAMES.get(name, name)] for name in Said.__slots__ if name != "lock_holder"}
+    found["lock_holder"] = fields.get(LOCK_HOLDER, "")
     for name, value in found.items():
-        if name in ("started", "last"):
+        if name in _TEXTS:
             right = isinstance(value, str)
         else:
             right = isinstance(value, int | float) or (name == "locked_at" and value is None)
@@ -220,4 +226,6 @@ def _said(fields: Mapping[str, Any]) -> Said:
             raise ValueError(f"{name} is {value!r}")
     if len(bytes.fromhex(found["last"])) != 8:
         raise ValueError(f"last is {found['last']!r}")
+    # It is a client's word, and may be for a terminal.
+    found["lock_holder"] = "".join(sign if sign.isprintable() else "?" for sign in found["lock_holder"])
     return Said(**found)

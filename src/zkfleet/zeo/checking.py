@@ -63,7 +63,8 @@ def complaints(row: Row, limits: Limits) -> list[Complaint]:
     if row.last == EMPTY:
         found.append(f"Empty storage {row.storage!r}")
     if row.lock_held is not None and row.lock_held > limits.lock:
-        found.append(f"commit lock held for {span(row.lock_held)}")
+        by = f" by {row.lock_holder}" if row.lock_holder else ""
+        found.append(f"commit lock held for {span(row.lock_held)}{by}")
     if row.waiting is not None and row.waiting > limits.waiting:
         found.append(f"{row.waiting} transactions wait for the commit lock")
     if row.lag is not None and row.lag > limits.lag:

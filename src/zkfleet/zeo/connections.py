@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # the commit lock, and then nobody else commits meanwhile.
 SILENCE = 30
 PROBES = 4
+# Of a transaction's user and description nobody needs all.
+LONGEST_SAID = 200
 
 GIVE_BACK = Repair(
     "a connection that the server ends gives the commit lock back",
@@ -84,6 +86,11 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         info: dict[str, Any] = super().get_info()
         identity = self.server.identities.get(self.storage_id)
         return info | {IDENTITY: identity} if identity else info
+
+    def presented(self) -> str:
+        """Return who the client is, and what its transaction says of itself."""
+        said = (self.transaction.user, self.transaction.description) if self.transaction else ()
+        return " ".join([self.log_label, *(text.decode(errors="replace") for text in said if text)])[:LONGEST_SAID]
 
     def vote(self, tid: bytes) -> Any:
         """Vote, while this server may still commit."""

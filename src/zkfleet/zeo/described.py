@@ -13,6 +13,8 @@ PRIMARY = "primary"
 
 # The key of a database's identity, in its data and in what its server tells clients of a storage.
 IDENTITY = "zkfleet.database"
+# The key, in what a server says when it is asked how it is, of who holds a storage's commit lock.
+LOCK_HOLDER = "zkfleet.lock_holder"
 
 
 @dataclass(frozen=True, slots=True)

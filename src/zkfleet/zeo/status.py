@@ -1,8 +1,8 @@
 """How are the ZEO servers of a path?
 
 A row for each storage of each registered server and for each standby, and the table of them.  Pure:
-`surveying` asks.  Who holds the commit lock is not said by the servers; for
-how long is, by the clock of the server.
+`surveying` asks.  For how long somebody holds the commit lock is by the clock of
+the server; who it is only our own servers say.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,19 @@ from zkfleet.zeo.surveying import Survey
 EMPTY = "0" * 16
 NO_STORAGES = "No storages"
 STANDBY = "standby"
-HEADINGS = ("ADDRESS", "STORAGE", "ROLE", "CLIENTS", "COMMITS/S", "LOCK HELD", "WAITING", "LAST", "AGE", "LAG")
+HEADINGS = (
+    "ADDRESS",
+    "STORAGE",
+    "ROLE",
+    "CLIENTS",
+    "COMMITS/S",
+    "LOCK HELD",
+    "WAITING",
+    "LAST",
+    "AGE",
+    "LAG",
+    "LOCK HOLDER",
+)
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -37,6 +49,7 @@ class Row:
         clients: that are connected.
         commits: a second, since the survey before.
         lock_held: seconds, if somebody holds the commit lock.
+        lock_holder: who, its address and its transaction's user and description; "" if that is not known.
         waiting: transactions that wait for it.
         last: the last transaction, 16 hex digits.
         age: seconds since that.
@@ -59,6 +72,7 @@ class Row:
     state: str = ""
     in_state: float | None = None
     locked_by: str = ""
+    lock_holder: str = ""
     problem: str = ""
 
 
@@ -102,6 +116,7 @@ def _rows(address: str, now: Survey, before: Survey | None, newest: Mapping[str,
             clients=said.connections,
             commits=rate("commits", said, now, _earlier(address, name, before), before),
             lock_held=None if said.locked_at is None else max(0.0, now.at - said.locked_at),
+            lock_holder=said.lock_holder,
             waiting=said.waiting,
             last=said.last,
             age=None if said.last == EMPTY else max(0.0, now.at - at),
@@ -150,6 +165,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.last or "-",
         span(row.age),
         span(row.lag),
+        row.lock_holder or "-",
     )
 
 

@@ -16,6 +16,7 @@ from ZEO.asyncio.server import Acceptor
 from ZEO.StorageServer import StorageServer
 
 from zkfleet.zeo.connections import CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
+from zkfleet.zeo.described import LOCK_HOLDER
 from zkfleet.zeo.insides import Repair, is_on
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ ENDING = Repair(
         "ZEO.StorageServer:StorageServer(client_conflict_resolution)",
         "ZEO.StorageServer:StorageServer.__init__ sets acceptor, lock_managers, loop, read_only",
         "ZEO.StorageServer:StorageServer.create_client_handler",
+        "ZEO.StorageServer:StorageServer.server_status(storage_id)",
         "ZEO.asyncio.server:Acceptor(storage_server, addr, ssl, msgpack)",
         "ZEO.asyncio.server:Acceptor.__init__ sets addr, event_loop, msgpack, server, storage_server",
         "ZEO.asyncio.server:Acceptor.factory",
@@ -144,6 +146,12 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
     def create_client_handler(self) -> ClientStorageSide:
         """Return the storage that a new client will see."""
         return ClientStorageSide(self, self.read_only)
+
+    def server_status(self, storage_id: str) -> dict[str, Any]:
+        """Return what is said of a storage to whoever asks; also who holds its commit lock."""
+        status: dict[str, Any] = super().server_status(storage_id)
+        holder = self.lock_managers[storage_id].locked
+        return status | {LOCK_HOLDER: holder.presented()} if holder else status
 
     def serve(self) -> None:
         """Serve on this thread until `drain` or `abort` has done its work."""
