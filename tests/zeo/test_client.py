@@ -412,10 +412,10 @@ def test_a_silent_server_that_left_the_registry_is_left_soon(fleet, zeo):
 def test_a_server_that_is_busy_with_us_is_not_taken_for_dead(fleet, zeo):
     server = zeo()
     fleet.register("/db", server.address)
-    with database(fleet, "/db", ping_interval=0.3, ping_timeout=0.3) as found:
+    with database(fleet, "/db", ping_interval=0.3, ping_timeout=0.6) as found:
         generation = found.storage._connection_generation
         with found.transaction() as connection:
-            for n in range(60):
+            for n in range(120):
                 connection.root()[n] = PersistentMapping(data=b"x" * 900_000)
         assert found.storage._connection_generation == generation
 
