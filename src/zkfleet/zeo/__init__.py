@@ -10,7 +10,10 @@ and this is the only room that knows ZEO's insides.
     storage                  what a client holds, and how it hears from the registry
     candidates               whom it may try, and whom first (pure)
     link, peer               the connection in use and the one to each server, on ZEO's thread
+    move                     from one server to another so that nobody notices
+    reasons                  why each server could not be had, and until when it rests (pure)
     silence, boundary        is the other side there (pure); is no transaction under way
+    kernel                   what the kernel does about silence, and knows of a connection
     outcomes                 whether a commit happened whose reply was lost
     asking, surveying        what a server says of itself, asked from outside; and all of a path
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)

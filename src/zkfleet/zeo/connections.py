@@ -7,7 +7,6 @@ loop.  Who may be connected, and until when, is up to `storage_server`.
 
 import asyncio
 import logging
-import socket
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.server import Delay, ServerProtocol
@@ -15,6 +14,7 @@ from ZEO.StorageServer import ZEOStorage
 
 from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import Repair, is_on
+from zkfleet.zeo.kernel import keep_alive
 
 if TYPE_CHECKING:
     from zkfleet.zeo.storage_server import RepairedServer
@@ -148,7 +148,8 @@ class Connection(ServerProtocol):  # type: ignore[misc]
         if isinstance(peer, tuple):
             # ZEO's log would name the server's own address.
             self.addr, self.name = peer[:2], repr(peer[:2])
-            notice_silence(transport.get_extra_info("socket"))
+            one = transport.get_extra_info("socket")
+            keep_alive(one, idle=SILENCE / 3, every=SILENCE / 6, times=PROBES, at_most=SILENCE)
         super().connection_made(transport)
         if self._server.draining:
             self.drop()
@@ -181,17 +182,3 @@ class Connection(ServerProtocol):  # type: ignore[misc]
         served = self.zeo_storage
         managers = self._server.lock_managers
         return served is not None and served.storage_id in managers and managers[served.storage_id].locked is served
-
-
-def notice_silence(sock: socket.socket) -> None:
-    """Have the kernel end a connection whose other side has not answered for `SILENCE` seconds."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # These have other names, or none, on other systems than Linux.
-    for name, value in (
-        ("TCP_KEEPIDLE", SILENCE // 3),
-        ("TCP_KEEPINTVL", SILENCE // 6),
-        ("TCP_KEEPCNT", PROBES),
-        ("TCP_USER_TIMEOUT", SILENCE * 1000),
-    ):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

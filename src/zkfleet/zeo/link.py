@@ -78,7 +78,7 @@ FOLLOWING = Repair(
         CLIENT + "Protocol.server_call(method)",
         CLIENT + "Protocol.verify_connection",
         "ZEO.asyncio.base:ZEOBaseProtocol.__init__ sets loop",
-        "ZEO.asyncio.base:ZEOBaseProtocol.connection_made sets data_received, resume_writing, sm_protocol",
+        "ZEO.asyncio.base:ZEOBaseProtocol.connection_made sets data_received, sm_protocol",
         "ZEO.asyncio.base:ZEOBaseProtocol.protocol_factory",
         "ZEO.asyncio.smp:SizedMessageProtocol.set_receive",
         "ZEO.asyncio.smp:SizedMessageProtocol.transport",

@@ -7,11 +7,7 @@ All on the thread of ZEO's loop, for the `Link` that made it.
 
 import asyncio
 import contextlib
-import fcntl
 import random
-import socket
-import struct
-import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +16,7 @@ from ZODB.POSException import ReadOnlyError
 
 from zkfleet.endpoints import Endpoint
 from zkfleet.zeo.described import IDENTITY
+from zkfleet.zeo.kernel import Sent, keep_alive, sent
 from zkfleet.zeo.silence import Action, Silence
 
 if TYPE_CHECKING:
@@ -42,14 +39,13 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
     """
 
     data_received: Callable[[bytes], None]
-    resume_writing: Callable[[], None]
     read_only: Any
 
     def __init__(self, link: "Link", address: tuple[str, int]) -> None:
         self.link = link
-        self.failed = self.is_taken = self._greeted = self._was_heard = self._took = False
+        self.failed = self.is_taken = self._greeted = self._was_heard = False
         self.database = ""
-        self._unsent = 0
+        self._sent = Sent()
         self._retry = asyncio.Event()
         self._reason: Exception | None = None
         self._silence: Silence | None = None
@@ -107,14 +103,13 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
 
     def connection_made(self, transport: Any) -> None:
         """Begin to listen."""
-        _keep_alive(
-            transport.get_extra_info("socket"), self.link.settings.ping_interval, self.link.settings.ping_timeout
-        )
+        interval, timeout = self.link.settings.ping_interval, self.link.settings.ping_timeout
+        if interval is not None:
+            one = transport.get_extra_info("socket")
+            keep_alive(one, idle=interval, every=timeout / 3, times=3, at_most=interval + timeout)
         super().connection_made(transport)
         self._listen()
-        self._notice_taking()
-        settings = self.link.settings
-        self._silence = Silence(settings.ping_interval, settings.ping_timeout, now=self.loop.time())
+        self._silence = Silence(interval, timeout, now=self.loop.time())
 
     def finish_connection(self, protocol_version: bytes) -> None:
         """Go on to register: it has greeted."""
@@ -171,19 +166,11 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         self._was_heard = False
         self.data_received = hear
 
-    def _notice_taking(self) -> None:
-        resume: Callable[[], None] = self.resume_writing
-
-        # Who takes what we write is there, though it may say nothing until it has all.
-        def go_on() -> None:
-            self._took = True
-            resume()
-
-        self.resume_writing = go_on
-
     def _gave_a_sign(self) -> bool:
-        before, self._unsent = self._unsent, _not_taken(self.sm_protocol.transport)
-        took, self._took = self._took or self._unsent < before, False
+        # Who takes what we write is there, though it may say nothing until it has all.
+        # What is taken at once may be so by the kernel of a process that is frozen.
+        before, self._sent = self._sent, sent(self.sm_protocol.transport)
+        took = before.waiting > 0 and self._sent.taken > before.taken
         if heard := self._was_heard:
             self._listen()
         return heard or took
@@ -217,29 +204,3 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
             self.failed = True
             self.link.note(self, reason or ConnectionResetError("the server closed the connection"))
         super().connection_lost(reason)
-
-
-def _not_taken(transport: Any) -> int:
-    """Return how many bytes wait to be taken by the other side, here and in the kernel."""
-    waiting: int = transport.get_write_buffer_size()
-    one = transport.get_extra_info("socket")
-    # Linux calls it SIOCOUTQ; where there is none, what is here must do.
-    with contextlib.suppress(OSError, AttributeError):
-        waiting += struct.unpack("i", fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
-    return waiting
-
-
-def _keep_alive(one: socket.socket | None, interval: float | None, timeout: float) -> None:
-    """Have the kernel notice a machine that is gone, and data that nobody takes."""
-    if one is None or interval is None or one.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    options = {
-        "TCP_KEEPIDLE": max(1, round(interval)),
-        "TCP_KEEPINTVL": max(1, round(timeout / 3)),
-        "TCP_KEEPCNT": 3,
-        "TCP_USER_TIMEOUT": round((interval + timeout) * 1000),
-    }
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in options.items():
-        if hasattr(socket, name):  # not every system has all of them
-            one.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
