@@ -74,6 +74,14 @@ def store_root(storage, t):
     storage.store(z64, serial, data, "", t)
 
 
+def store_and_finish(storage):
+    """Commit once, from an open client, and return the transaction's id."""
+    with a_transaction(storage) as t:
+        store_root(storage, t)
+        storage.tpc_vote(t)
+        return storage.tpc_finish(t)
+
+
 def commit(address, description="quick", **options):
     """Commit once, from a client of its own, and return the transaction's id."""
     with a_holder(address, description, **options) as (storage, t):

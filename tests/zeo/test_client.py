@@ -409,17 +409,6 @@ def test_a_silent_server_that_left_the_registry_is_left_soon(fleet, zeo):
                 waiting.result(10)
 
 
-def test_a_server_that_is_busy_with_us_is_not_taken_for_dead(fleet, zeo):
-    server = zeo()
-    fleet.register("/db", server.address)
-    with database(fleet, "/db", ping_interval=0.3, ping_timeout=0.6) as found:
-        generation = found.storage._connection_generation
-        with found.transaction() as connection:
-            for n in range(120):
-                connection.root()[n] = PersistentMapping(data=b"x" * 900_000)
-        assert found.storage._connection_generation == generation
-
-
 def test_a_server_that_takes_long_to_take_all_is_not_taken_for_dead(fleet, zeo):
     server = zeo()
     with SlowProxy(server.port) as proxy:

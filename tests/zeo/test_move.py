@@ -2,18 +2,23 @@
 
 import shutil
 import socket
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 import ZEO
 from ZEO.Exceptions import ClientDisconnected
+from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import ConflictError
 
 import zkfleet.zeo
 from tests.conftest import wait_for
+from tests.zeo import making
 from tests.zeo.making import a_config, a_filestorage, a_holder
 from tests.zeo.test_client import Background, count, database, peer
-from zkfleet.errors import BadInput
+from tests.zeo.test_trouble import count_until_done
+from zkfleet.errors import BadInput, WrongDatabase
 from zkfleet.testing import Proxy
 from zkfleet.testing.zookeeper import free_port
 from zkfleet.zeo import link, move
@@ -86,7 +91,7 @@ def test_a_server_that_dies_while_it_is_left_is_left_all_the_same(fleet, zeo):
             under_way = Background(found.storage.ping)
             registration.close()
             fleet.register("/db", server.address)
-            wait_for(lambda: found.storage._server.client._moving_to is not None)
+            wait_for(lambda: server.status()["connections"] == 2)
             proxy.refuse()
             with pytest.raises(ClientDisconnected):
                 under_way.result()
@@ -115,6 +120,207 @@ def test_what_takes_long_is_not_broken_by_a_move_and_nobody_waits_for_it(fleet, 
             assert committing.result() == 2
         wait_for(lambda: peer(found) == proxy.port)
         assert count(found) == 3
+
+
+class SlowPack(MappingStorage):
+    """A storage whose packing takes as long as it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_packing, self.may_end = threading.Event(), threading.Event()
+
+    def pack(self, *_args):
+        self.is_packing.set()
+        self.may_end.wait(60)
+
+
+def test_a_call_that_takes_long_stalls_no_other_and_is_not_broken(fleet, monkeypatch, caplog):
+    monkeypatch.setattr(move, "WHAT_IS_UNDER_WAY_MAY_TAKE", 0.2)
+    monkeypatch.setattr(link, "SECONDS_BETWEEN_OFFERS", 0.2)
+    caplog.set_level("INFO", "zkfleet.zeo")
+    storage = SlowPack()
+    with making.a_server(storage) as server:
+        port = server.acceptor.addr[1]
+        registration = fleet.register("/db", ("127.0.0.1", port))
+        with Proxy(port) as proxy, database(fleet, "/db", leave_after=0.1, ping_timeout=1) as found:
+            packing = Background(lambda: found.storage.pack(0.0, wait=True))
+            assert storage.is_packing.wait(10)
+            fleet.register("/db", ("127.0.0.1", proxy.port))
+            registration.close()
+            while caplog.text.count("zeo_move_put_off") < 2:
+                assert found.storage.is_connected()
+            storage.may_end.set()
+            packing.result()
+            wait_for(lambda: peer(found) == proxy.port)
+            assert count(found) == 1
+
+
+def test_a_server_that_dies_while_a_commit_waits_elsewhere_is_left_at_once(fleet, zeo, monkeypatch):
+    monkeypatch.setattr(move, "WHAT_IS_UNDER_WAY_MAY_TAKE", 60)
+    server = zeo()
+    with Proxy(server.port) as proxy:
+        registration = fleet.register("/db", ("127.0.0.1", proxy.port))
+        with database(fleet, "/db", leave_after=0.1) as found:
+            count(found)
+            with making.a_transaction(found.storage):
+                registration.close()
+                fleet.register("/db", server.address)
+                wait_for(lambda: server.status()["connections"] == 2)
+                proxy.refuse()
+                wait_for(lambda: peer(found) == server.port)
+
+
+def test_an_iterator_of_a_server_that_was_left_says_so(fleet, zeo):
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    with Proxy(server.port) as proxy, database(fleet, "/db", leave_after=0.1) as found:
+        for _ in range(3):
+            count(found)
+        begun = found.storage.iterator()
+        next(begun)
+        registration.close()
+        fleet.register("/db", ("127.0.0.1", proxy.port))
+        wait_for(lambda: peer(found) == proxy.port)
+        another = found.storage.iterator()
+        next(another)
+        with pytest.raises(ClientDisconnected):
+            next(begun)
+
+
+def test_many_who_commit_do_not_keep_a_client_at_a_server_that_was_delisted(fleet, zeo, monkeypatch):
+    monkeypatch.setattr(move, "WHAT_IS_UNDER_WAY_MAY_TAKE", 1.0)
+    server = zeo()
+    with ProxyOfReplies(server.port, late(0.03)) as slow, Proxy(server.port) as other:
+        registration = fleet.register("/db", ("127.0.0.1", slow.port))
+        with database(fleet, "/db", leave_after=0.1) as found:
+            through = threading.Event()
+
+            def commit():
+                while not through.is_set():
+                    with suppress(ConflictError):  # all store the same object
+                        making.store_and_finish(found.storage)
+
+            working = [Background(commit) for _ in range(20)]
+            registration.close()
+            fleet.register("/db", ("127.0.0.1", other.port))
+            wait_for(lambda: peer(found) == other.port, 20)
+            through.set()
+            for one in working:
+                one.result()
+
+
+# -- a new server that is not what it seemed
+
+
+def silent_while(is_so):
+    """Swallow replies while something is so."""
+    return lambda: lambda end, data: None if is_so() else end.sendall(data)
+
+
+def test_a_new_server_that_falls_silent_in_the_last_moment_costs_a_moment(fleet, zeo, monkeypatch):
+    monkeypatch.setattr(move, "ALL_MAY_WAIT", 0.5)
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    with (
+        database(fleet, "/db", leave_after=0.1, ping_timeout=5) as found,
+        closing(ZEO.DB(("127.0.0.1", server.port))) as other,
+    ):
+        count(found)
+        io = found.storage._server.client
+        with ProxyOfReplies(server.port, silent_while(lambda: not io.operational)) as proxy:
+            fleet.register("/db", ("127.0.0.1", proxy.port))
+            registration.close()
+            wait_for(lambda: not io.operational)
+            # What was wrong with the new one is nothing to those who wait for the old one.
+            io._reasons.note(("127.0.0.1", proxy.port), WrongDatabase("new", found="a", expected="b"), 0)
+            waiting = Background(found.storage.ping)
+            # What comes from elsewhere meanwhile is not lost.
+            assert (count(other), count(other)) == (2, 3)
+            wait_for(lambda: io.operational, 2)
+            assert peer(found) == server.port
+            waiting.result()
+            wait_for(lambda: found.lastTransaction() == other.lastTransaction())
+            assert count_until_done(found) == 4
+
+
+def test_a_new_server_that_dies_as_it_is_taken_takes_no_waiting_commit_with_it(fleet, zeo):
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    with database(fleet, "/db", leave_after=0.1, ping_timeout=0.5, prefer="favourite=yes", wait_timeout=20) as found:
+        count(found)
+        io = found.storage._server.client
+
+        def is_taken():
+            return io.protocol is not None and io.protocol.addr[1] == proxy.port
+
+        with ProxyOfReplies(server.port, silent_while(is_taken)) as proxy, Proxy(server.port) as good:
+            fleet.register("/db", ("127.0.0.1", proxy.port), favourite="yes")
+            fleet.register("/db", ("127.0.0.1", good.port))
+            registration.close()
+            wait_for(is_taken)
+            assert Background(lambda: count(found)).result() == 2
+            assert peer(found) == good.port
+
+
+@pytest.mark.parametrize("on_behind", ["wait", "refuse", "clear"])
+def test_a_server_is_not_left_for_one_that_lags_behind(fleet, zeo, tmp_path, on_behind, monkeypatch, caplog):
+    monkeypatch.setattr(link, "WHAT_IS_UNDER_WAY_MAY_TAKE", 0.2)
+    monkeypatch.setattr(link, "SECONDS_BETWEEN_OFFERS", 0.2)
+    caplog.set_level("INFO", "zkfleet.zeo")
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    with database(fleet, "/db", on_behind=on_behind, leave_after=0.1, ping_timeout=0.5) as found:
+        count(found)
+        shutil.copy(tmp_path / "Data.fs", tmp_path / "old.fs")
+        done = count(found)
+        old = zeo("old.fs")
+        fleet.register("/db", old.address)
+        registration.close()
+        wait_for(lambda: "zeo_move_put_off" in caplog.text)
+        asked = 0
+        while asked < 3:
+            done += 1
+            assert count(found) == done
+            assert found.storage.is_connected()
+            wait_for(lambda: old.status()["connections"] == 0)
+            wait_for(lambda: old.status()["connections"] == 1)
+            asked += 1
+        assert caplog.text.count("zeo_move_put_off") == 1
+        assert "zeo_cache_cleared" not in caplog.text
+        assert peer(found) == server.port
+
+
+def test_a_server_that_had_all_when_it_let_us_in_is_not_called_behind(fleet, zeo, caplog):
+    server = zeo()
+    with Proxy(server.port) as one, Proxy(server.port) as two, Proxy(server.port) as three:
+        registration = fleet.register("/db", ("127.0.0.1", one.port))
+        with database(fleet, "/db", on_behind="clear", leave_after=0.1, wait_timeout=20) as found:
+            count(found)
+            with closing(ZEO.DB(("127.0.0.1", server.port))) as other, making.a_transaction(found.storage):
+                for where in (two, three):
+                    fleet.register("/db", ("127.0.0.1", where.port))
+                registration.close()
+                # One waits for the transaction's end, another for the first one's turn.
+                wait_for(lambda: server.status()["connections"] == 4)
+                count(other)
+                wait_for(lambda: found.lastTransaction() == other.lastTransaction())
+                for where in (one, two):
+                    where.refuse()
+                wait_for(lambda: peer(found) == three.port)
+    assert "zeo_cache_cleared" not in caplog.text
+
+
+def test_a_client_that_is_closed_in_the_middle_of_a_move_is_closed(fleet, zeo):
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    storage = zkfleet.zeo.client(fleet, "/db", leave_after=0.1)
+    io = storage._server.client
+    with ProxyOfReplies(server.port, silent_while(lambda: not io.operational)) as proxy:
+        fleet.register("/db", ("127.0.0.1", proxy.port))
+        registration.close()
+        wait_for(lambda: not io.operational)
+        storage.close()
+        assert not storage.is_connected()
 
 
 # -- servers that fall silent in the middle
@@ -176,7 +382,29 @@ def test_a_writable_server_that_comes_while_a_read_only_one_is_verified_is_gone_
             wait_for(lambda: storage.is_connected() and not storage.is_read_only(), 20)
 
 
-# -- who is not taken decides nothing
+# -- who is not taken decides nothing, and rests
+
+
+def test_who_throws_us_out_a_thousand_times_still_rests(fleet):
+    came = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def throw_out():
+            with suppress(OSError):
+                while True:
+                    door.accept()[0].close()
+                    came.append(1)
+
+        fleet.register("/db", door.getsockname())
+        Background(throw_out)
+        with closing(zkfleet.zeo.client(fleet, "/db", wait=False)) as storage:
+            io = storage._server.client
+            wait_for(lambda: came)
+            io._reasons._stumbles[door.getsockname()] = 2000
+            before = len(came)
+            wait_for(lambda: len(came) > before + 1)
+            assert io._reasons._resting[door.getsockname()] > io.loop.time()
+        door.shutdown(socket.SHUT_RDWR)
 
 
 def serving(fleet, file):

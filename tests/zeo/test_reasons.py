@@ -12,16 +12,26 @@ MISSING = BadInput("127.0.0.1:3: it has no storage 'x'")
 def reasons(*problems, waits_for_behind=True):
     made = Reasons(waits_for_behind=waits_for_behind)
     for address, problem in problems:
-        made.note(address, problem)
+        made.note(address, problem, now=1.0)
     return made
 
 
 def test_the_same_problem_is_news_once():
     made = reasons()
-    assert made.note(ONE, OSError("refused"))
-    assert not made.note(ONE, OSError("refused"))
+    assert made.note(ONE, OSError("refused"), now=1)
+    assert not made.note(ONE, OSError("refused"), now=2)
+    assert made.note(ONE, BEHIND, now=3)
+    assert not made.note(ONE, ServerBehind("127.0.0.1:1", has="2", seen="3"), now=4)
     made.forget(ONE)
-    assert made.note(ONE, OSError("refused"))
+    assert made.note(ONE, OSError("refused"), now=5)
+
+
+def test_a_failure_counts_for_the_search_that_it_is_of():
+    made = reasons((ONE, OSError("refused")))
+    assert made.has_failed(ONE, since=1.0)
+    assert not made.has_failed(ONE, since=1.1)
+    made.rest(TWO, until=9.0)
+    assert not made.has_failed(TWO, since=0.0)
 
 
 def test_who_stumbles_rests_longer_and_is_forgiven():
@@ -31,7 +41,6 @@ def test_who_stumbles_rests_longer_and_is_forgiven():
     assert not made.may_be_tried(ONE, now=4.9)
     assert made.may_be_tried(ONE, now=5.0)
     assert made.may_be_tried(TWO, now=0.0)
-    assert made.has_failed(ONE)
     made.forgive(ONE)
     assert made.may_be_tried(ONE, now=0.0)
     assert made.stumbled(ONE) == 1

@@ -39,6 +39,12 @@ def test_who_is_gone_from_the_registry_is_asked_at_once_and_given_up_soon():
     assert GONE == 1
 
 
+def test_who_is_gone_and_busy_with_a_commit_is_asked_at_once_and_has_its_time():
+    silence = Silence(5, 3, now=0)
+    steps = [silence.step(now=now, gone=True, commits=True) for now in (1, 2, 3.9, 4)]
+    assert steps == [Action.ASK, Action.NOTHING, Action.NOTHING, Action.BREAK]
+
+
 def test_nobody_is_asked_if_that_is_turned_off():
     assert actions(Silence(None, 3, now=0), until=100, gone=lambda now: True) == []
 

@@ -8,8 +8,8 @@ database is refused.
 
 All on the thread of ZEO's loop; other threads say `follow` by `LinkThread`.
 Invariant: no address has more than one open `Peer`, and none has one that is
-not a candidate, but for the peer in use and the one that it is left for.  Which
-peer is in use changes only under ZEO's `register_lock`, but for the loss of it.
+not a candidate, but for the peer in use.  Which peer that is changes only under
+ZEO's `register_lock`, but for the loss of it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from zkfleet.errors import BadInput, ServerBehind, WrongDatabase
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import Candidate, Choice
 from zkfleet.zeo.insides import Repair
-from zkfleet.zeo.move import NotNow, standstill
+from zkfleet.zeo.move import ALL_MAY_WAIT, WHAT_IS_UNDER_WAY_MAY_TAKE, NotNow, caught_up, standstill
 from zkfleet.zeo.options import Settings
 from zkfleet.zeo.peer import FIRST_PAUSE, Peer
 from zkfleet.zeo.reasons import Address, Reasons
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 SECONDS_A_TIER = 0.5
 REST = 1.0
 SECONDS_BETWEEN_OFFERS = 9.0
+ENOUGH = 20
 
 CLIENT = "ZEO.asyncio.client:"
 FOLLOWING = Repair(
@@ -103,6 +104,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         database: the identity of what is followed; "" while it is not known.
     """
 
+    loop: asyncio.AbstractEventLoop
     protocol: Peer | None
     protocols: list[Peer]
     connected: "asyncio.Future[None] | None"
@@ -121,7 +123,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         self._reasons = Reasons(waits_for_behind=settings.on_behind != "refuse")
         self._sought_since = self.loop.time()
         self._gone_since: float | None = None
-        self._moving_to: Peer | None = None
+        self._stays_until = 0.0
         self._watch = self.loop.create_task(self._look_now_and_then())
 
     # -- following
@@ -146,7 +148,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             return
         due = self._due() if self._seeks() else set()
         for peer in self.protocols:
-            if peer not in (self.protocol, self._moving_to) and not peer.closed and peer.addr not in due:
+            if peer is not self.protocol and not peer.closed and peer.addr not in due:
                 peer.close()
         self.protocols = [peer for peer in self.protocols if not peer.closed]
         for peer in self.protocols:
@@ -169,7 +171,8 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
     def _seeks(self) -> bool:
         if self.protocol is None:
             return True
-        return self._leaves() or (self.read_only is Fallback and self.protocol.read_only)
+        wants_more = self.read_only is Fallback and self.protocol.read_only
+        return (wants_more or self._leaves()) and self.loop.time() >= self._stays_until
 
     def _leaves(self) -> bool:
         """Whether the server in use was delisted for so long that we go to another one, once there is one."""
@@ -178,20 +181,24 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         return bool(self.addrs) and self.loop.time() >= self._gone_since + self.settings.leave_after
 
     def _due(self) -> set[Address]:
-        since = self._sought_since
-        if self._gone_since is not None:
-            since = max(since, self._gone_since + self.settings.leave_after)
+        since = self._due_since()
         due: set[Address] = set()
         for tier in sorted({one.tier for one in self.candidates}):
             due |= {one.address for one in self.candidates if one.tier == tier}
             waited = since + (tier + 1) * SECONDS_A_TIER
-            if self.loop.time() < waited and not all(self._has_failed(address) for address in due):
+            if self.loop.time() < waited and not all(self._has_failed(address, since) for address in due):
                 self.loop.call_at(waited, self.dial)
                 break
         return due
 
-    def _has_failed(self, address: Address) -> bool:
-        return self._reasons.has_failed(address) or any(peer.addr == address and peer.failed for peer in self.protocols)
+    def _due_since(self) -> float:
+        if self._gone_since is None:
+            return self._sought_since
+        return max(self._sought_since, self._gone_since + self.settings.leave_after)
+
+    def _has_failed(self, address: Address, since: float) -> bool:
+        tried = (peer for peer in self.protocols if peer.addr == address)
+        return self._reasons.has_failed(address, since) or any(peer.failed for peer in tried)
 
     def _see_whether_it_is_listed(self) -> None:
         if self.protocol is None or self.protocol.addr in self.addrs:
@@ -203,10 +210,13 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
     async def _look_now_and_then(self) -> None:
         while not self.closed:
             await asyncio.sleep(self.settings.ping_timeout / 5)
-            for peer in self._peers():
-                peer.look(gone=peer is self.protocol and self._gone_since is not None)
-            if self._seeks():
-                self.dial()
+            try:
+                for peer in self._peers():
+                    peer.look(gone=peer is self.protocol and self._gone_since is not None)
+                if self._seeks():
+                    self.dial()
+            except Exception:  # whatever it is: without this watch a silent server would be waited for for ever
+                logger.exception("zeo_watch_failed")
 
     # -- taking a server
 
@@ -224,9 +234,12 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         self._check_database(peer)
         old = self.protocol
         if old is None:
+            if self._is_behind(server_tid):
+                # That was when it let us in, and others may have been in use since.
+                server_tid = await peer.server_call("lastTransaction")
             self._check_not_behind(peer, server_tid)
             await super().register(peer, server_tid)
-        elif self._leaves() or (self.read_only is Fallback and old.read_only and not peer.read_only):
+        elif self._seeks() and (self._leaves() or not peer.read_only):
             await self._move(old, peer)
         else:
             self._turn_down(peer)  # it has nothing that we lack
@@ -236,14 +249,13 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             self._see_whether_it_is_listed()
 
     async def _move(self, old: Peer, peer: Peer) -> None:
-        self._moving_to = peer
         try:
-            await peer.server_call("ping")  # soon all others wait for its word
+            await caught_up(self, peer, WHAT_IS_UNDER_WAY_MAY_TAKE)
             async with standstill(self, old):
-                server_tid = await peer.server_call("lastTransaction")
-                self._check_not_behind(peer, server_tid)
+                server_tid = await caught_up(self, peer, ALL_MAY_WAIT)
                 if self.protocol is old:
                     logger.info("zeo_server_left server=%s for=%s", old, peer)
+                    self.client.notify_disconnected()  # what the storage has open at the old one is not at the new one
                     self.upgrade(peer)
                     self._gone_since = None
                     await self.verify(server_tid)
@@ -251,9 +263,12 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
                     await super().register(peer, server_tid)
         except NotNow as exc:
             logger.info("zeo_move_put_off server=%s for=%s reason=%s", old, peer, exc)
+            self._stays_until = self.loop.time() + SECONDS_BETWEEN_OFFERS
             self._turn_down(peer)
-        finally:
-            self._moving_to = None
+        except ServerBehind as exc:
+            if self._is_news(peer, exc):
+                logger.warning("zeo_move_put_off server=%s for=%s reason=%s", old, peer, exc)
+            self._turn_down(peer)
 
     def _turn_down(self, peer: Peer) -> None:
         peer.close()
@@ -268,14 +283,16 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         if self.database and not found:
             logger.warning("zeo_database_unknown server=%s: it does not say whether it has %s", peer, self.database)
 
+    def _is_behind(self, server_tid: bytes | None) -> bool:
+        return bool((self.cache.getLastTid() or z64) > (server_tid or z64))
+
     def _check_not_behind(self, peer: Peer, server_tid: bytes | None) -> None:
-        server_tid = server_tid or z64
-        seen = self.cache.getLastTid() or z64
-        if seen <= server_tid:
+        if not self._is_behind(server_tid):
             return
+        has, seen = (server_tid or z64).hex(), self.cache.getLastTid().hex()
         if self.settings.on_behind != "clear":
-            raise ServerBehind(str(peer), has=server_tid.hex(), seen=seen.hex())
-        logger.warning("zeo_cache_cleared server=%s has=%s seen=%s", peer, server_tid.hex(), seen.hex())
+            raise ServerBehind(str(peer), has=has, seen=seen)
+        logger.warning("zeo_cache_cleared server=%s has=%s seen=%s", peer, has, seen)
         self.cache.clear()
         self.client.invalidateCache()
 
@@ -290,16 +307,16 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
                 self.ready = self.operational = False
             self.manage_connected()
             self.protocol = self._gone_since = None
-            self._sought_since = self.loop.time()
+            self._sought_since, self._stays_until = self.loop.time(), 0.0
         if protocol is not None and not protocol.is_taken:
             # It let us in and then no further: not at once again, and each time later.
             stumbles = self._reasons.stumbled(protocol.addr)
-            self._let_rest(protocol, min(FIRST_PAUSE * 2**stumbles, self.connect_poll))
+            self._let_rest(protocol, min(FIRST_PAUSE * 2 ** min(stumbles, ENOUGH), self.connect_poll))
         self.dial()
 
     def note(self, peer: Peer, exc: Exception) -> None:
         """Remember why a server cannot be had, and see who else may be tried."""
-        if self._reasons.note(peer.addr, exc):
+        if self._is_news(peer, exc):
             logger.info("zeo_server_not_reached server=%s reason=%s", peer, exc)
         self.loop.call_soon(self.dial)
 
@@ -308,7 +325,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         if "unknown storage" in str(exc):
             exc = BadInput(f"{peer}: it has no storage {self.storage_key!r}", hint="name it with storage=")
         if not peer.closed:
-            if self._reasons.note(peer.addr, exc):
+            if self._is_news(peer, exc):
                 logger.warning("zeo_server_refused server=%s reason=%s", peer, exc)
             peer.close()
             self._let_rest(peer, REST)
@@ -327,13 +344,18 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
                 waiting.exception()  # it may be that nobody waits
                 self.manage_connected()
 
+    def _is_news(self, peer: Peer, exc: Exception) -> bool:
+        """Remember what is wrong with a server, unless it was delisted, and return whether that is news."""
+        return peer.addr in self.addrs and self._reasons.note(peer.addr, exc, self.loop.time())
+
     def _let_rest(self, peer: Peer, seconds: float) -> None:
-        self._reasons.rest(peer.addr, self.loop.time() + seconds)
+        if peer.addr in self.addrs:
+            self._reasons.rest(peer.addr, self.loop.time() + seconds)
         self.loop.call_later(seconds, self.dial)
 
     async def await_operational_co(self, timeout: float, init_ok: bool = False) -> None:
         """Wait for a server, at most so long; says what is wrong with each if none can be had."""
-        if not self.operational and (final := self._reasons.final(self.addrs, self.left_out)) is not None:
+        if self.protocol is None and (final := self._reasons.final(self.addrs, self.left_out)) is not None:
             raise final
         try:
             await super().await_operational_co(timeout, init_ok)

@@ -11,16 +11,21 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from ZODB.utils import z64
+
+from zkfleet.errors import ServerBehind
+
 if TYPE_CHECKING:
     from zkfleet.zeo.link import Link
     from zkfleet.zeo.peer import Peer
 
 WHAT_IS_UNDER_WAY_MAY_TAKE = 5.0
 ALL_MAY_WAIT = 1.0
+ASK_AGAIN = 0.05
 
 
 class NotNow(Exception):
-    """Something that is under way at the server in use does not end."""
+    """It would take too long, and others would wait for it."""
 
 
 @contextlib.asynccontextmanager
@@ -33,14 +38,17 @@ async def standstill(link: "Link", old: "Peer") -> AsyncIterator[None]:
     Raises:
         NotNow: it could not be had; nothing has changed.
     """
-    calls, transactions = set(old.futures.values()), link.boundary.inside
-    await _wait_until(
-        lambda: old.closed or not (calls & set(old.futures.values()) or transactions & link.boundary.inside),
-        WHAT_IS_UNDER_WAY_MAY_TAKE,
-    )
+    calls, transaction = set(old.futures.values()), link.boundary.inside
+
+    def have_ended() -> bool:
+        return calls.isdisjoint(old.futures.values()) and (
+            transaction is None or link.boundary.inside is not transaction
+        )
+
+    await _wait_until(lambda: old.closed or have_ended(), WHAT_IS_UNDER_WAY_MAY_TAKE)
     link.boundary.close()
     try:
-        await _wait_until(lambda: old.closed or not link.boundary.inside, ALL_MAY_WAIT)
+        await _wait_until(lambda: old.closed or link.boundary.inside is None, ALL_MAY_WAIT)
         # Calls wait from now on, and so do invalidations: else the old server's
         # newest would be newer than what the new one says next.
         link.ready = link.operational = False
@@ -55,17 +63,40 @@ async def standstill(link: "Link", old: "Peer") -> AsyncIterator[None]:
         link.boundary.open()
 
 
-async def _wait_until(is_so: Callable[[], bool], seconds: float) -> None:
+async def caught_up(link: "Link", peer: "Peer", seconds: float) -> bytes:
+    """Return a server's last transaction when it has what has been seen here, which it may be about to get.
+
+    Raises:
+        ServerBehind: it has not, within so many seconds.
+        NotNow: it says nothing.
+    """
+    seen, deadline = link.cache.getLastTid() or z64, link.loop.time() + seconds
+    while (has := await _last_transaction(peer, seconds)) < seen:
+        if link.loop.time() >= deadline:
+            raise ServerBehind(str(peer), has=has.hex(), seen=seen.hex())
+        await asyncio.sleep(ASK_AGAIN)
+    return has
+
+
+async def _last_transaction(peer: "Peer", seconds: float) -> bytes:
+    future = peer.server_call("lastTransaction")
+    future.add_done_callback(lambda future: future.exception())  # it may come too late for anybody to ask
+    await _wait_until(future.done, seconds, f"an answer of {peer}")
+    found: bytes = future.result()
+    return found
+
+
+async def _wait_until(is_so: Callable[[], bool], seconds: float, what: str = "what is under way there") -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while not is_so():
         if loop.time() >= deadline:
-            raise NotNow(f"what is under way there takes more than {seconds:g} s")
+            raise NotNow(f"{what} takes more than {seconds:g} s")
         await asyncio.sleep(0.002)
 
 
 def _stay(link: "Link", old: "Peer") -> None:
-    if link.protocol is not old or link.connected is None:
+    if link.closed or link.protocol is not old or link.connected is None:
         return  # it was lost meanwhile, or left
     for tid, oids in old.invalidations:
         link.invalidateTransaction(tid, oids)

@@ -184,7 +184,8 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         owes = not self.is_taken and (not self._greeted or bool(self.futures))
         if self._gave_a_sign() or not (owes or self.is_taken):
             self._silence.heard(now)
-        match self._silence.step(now=now, gone=gone, owes=owes):
+        commits = self.is_taken and self.link.boundary.inside is not None
+        match self._silence.step(now=now, gone=gone, commits=commits, owes=owes):
             case Action.ASK:
                 self.server_call("ping").add_done_callback(lambda future: future.exception())
             case Action.BREAK if self._greeted:

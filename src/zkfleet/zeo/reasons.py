@@ -22,15 +22,20 @@ class Reasons:
 
     def __init__(self, *, waits_for_behind: bool) -> None:
         self._waits_for_behind = waits_for_behind
-        self._problems: dict[Address, Exception] = {}
+        self._problems: dict[Address, tuple[Exception, float]] = {}
         self._resting: dict[Address, float] = {}
         self._stumbles: dict[Address, int] = {}
 
-    def note(self, address: Address, problem: Exception) -> bool:
+    def note(self, address: Address, problem: Exception, now: float) -> bool:
         """Remember what is wrong with a server, and return whether that is news."""
-        known = str(self._problems.get(address))
-        self._problems[address] = problem
-        return known != str(problem)
+        known = self._problem(address)
+        self._problems[address] = (problem, now)
+        if isinstance(problem, ServerBehind):  # by how much changes all the time
+            return not isinstance(known, ServerBehind)
+        return str(known) != str(problem)
+
+    def _problem(self, address: Address) -> Exception | None:
+        return self._problems.get(address, (None,))[0]
 
     def forget(self, address: Address) -> None:
         """Begin anew with a server: it is another one, or gone."""
@@ -57,20 +62,20 @@ class Reasons:
         """Return whether a server has rested enough."""
         return self._resting.get(address, now) <= now
 
-    def has_failed(self, address: Address) -> bool:
-        """Return whether a server rests, or did since it was last taken."""
-        return address in self._resting
+    def has_failed(self, address: Address, since: float) -> bool:
+        """Return whether something was wrong with a server since then."""
+        return address in self._problems and self._problems[address][1] >= since
 
     # -- what to say
 
     def final(self, addresses: Sequence[Address], left_out: Mapping[str, Exception]) -> Exception | None:
-        """Return what a person must mend, if that is so for every server; a copy, to be raised once.
+        """Return what a person must mend, if that is so for every server; a copy, for it will be raised.
 
         Args:
             addresses: of the servers that may be tried.
             left_out: what is wrong with those that may not, by name.
         """
-        found = [*map(self._problems.get, addresses), *left_out.values()]
+        found = [*map(self._problem, addresses), *left_out.values()]
         if not found or not all(map(self._is_final, found)):
             return None
         return copy.copy(found[0])
@@ -82,7 +87,7 @@ class Reasons:
 
     def why(self, addresses: Sequence[Address], left_out: Mapping[str, Exception]) -> str:
         """Return what is wrong with each server; arguments as for `final`."""
-        tried = [(str(Endpoint(*address)), self._problems.get(address, "no answer yet")) for address in addresses]
+        tried = [(str(Endpoint(*address)), self._problem(address) or "no answer yet") for address in addresses]
         said = [_with_name(name, problem) for name, problem in [*tried, *left_out.items()]]
         return "; ".join(said) or "no server is registered"
 

@@ -2,8 +2,9 @@
 
 Pure: time comes in as an argument, and the asking and breaking are done in
 `peer`.  Invariant: who is not heard for `interval + timeout` seconds is given
-up, within `GONE` seconds if its node has gone from the registry, too; and who
-owes an answer without which nothing can go on, within `timeout`.
+up, within `GONE` seconds if its node has gone from the registry, too, and it is
+in no commit; and who owes an answer without which nothing can go on, within
+`timeout`.
 """
 
 from enum import Enum
@@ -41,12 +42,13 @@ class Silence:
         """Return for how many seconds nothing came."""
         return now - self._heard_at
 
-    def step(self, *, now: float, gone: bool = False, owes: bool = False) -> Action:
+    def step(self, *, now: float, gone: bool = False, commits: bool = False, owes: bool = False) -> Action:
         """Return what to do now.
 
         Args:
             now: seconds on the same clock.
-            gone: whether its node is gone from the registry.
+            gone: whether its node is gone from the registry; one that drains has gone, too.
+            commits: whether it is in the middle of a commit, which may keep it busy.
             owes: whether it was asked something that it must answer at once.
         """
         if owes and self._asked_at is None:
@@ -58,5 +60,5 @@ class Silence:
                 return Action.NOTHING
             self._asked_at = now
             return Action.ASK
-        patience = min(self._timeout, GONE) if gone else self._timeout
+        patience = min(self._timeout, GONE) if gone and not commits else self._timeout
         return Action.BREAK if now - self._asked_at >= patience else Action.NOTHING

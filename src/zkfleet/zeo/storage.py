@@ -173,10 +173,12 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             super().tpc_begin(txn, tid, status)  # which refuses it
             return
         deadline = time.monotonic() + self._server.timeout
-        if not self._server.is_connected():
-            self._server.wait()
-        if not self._boundary.enter(txn, max(deadline - time.monotonic(), 0)):
-            raise ClientDisconnected(f"{self.path}: the change to another server takes too long")
+        self._boundary.enter(txn)
+        # The server may have been lost, or left, while others were inside.
+        while not self._server.is_connected():
+            self._boundary.leave(txn)
+            self._server.wait(max(deadline - time.monotonic(), 0))
+            self._boundary.enter(txn)
         try:
             super().tpc_begin(txn, tid, status)
         except BaseException:
