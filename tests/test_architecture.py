@@ -18,6 +18,7 @@ ROOMS = {
     "registry": {"errors", "paths", "endpoints", "tree"},
     "devserver": {"errors", "paths", "endpoints"},
     "zeo": {"errors", "paths", "endpoints", "registry"},
+    "calls": {"errors", "zeo"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
     "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", ""},
     "": {"errors", "registry"},
@@ -28,11 +29,11 @@ HOMES = {
     "rich": {"cli"},
     "psutil": {"cli", "endpoints", "registry"},
     "ZEO": {"zeo"},
-    "ZODB": {"zeo"},
+    "ZODB": {"zeo", "calls"},
     "ZConfig": {"zeo"},
     "zc": {"zeo"},
-    "persistent": {"zeo"},
-    "transaction": {"errors", "zeo"},
+    "persistent": {"zeo", "calls"},
+    "transaction": {"errors", "zeo", "calls"},
 }
 # These decide, and leave doing to others: no clock, no thread, no socket, no file.
 PURE = {
@@ -43,6 +44,7 @@ PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writin
 PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launcher"}
 PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "described", "duty", "lease", "reasons", "silence"]}
 PURE |= {f"zkfleet.zeo.{name}" for name in ["checking", "status"]}
+PURE |= {f"zkfleet.calls.{name}" for name in ["policy", "deciding", "searching"]}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 

@@ -9,6 +9,10 @@ with `raise ... from exc`.  The family:
     |   |-- BadPath  BadAddress  BadHosts  BadAcl  BadProperties  BadAuth
     |   |-- TreeErrors             a tree text, with every problem in it
     |   `-- TooLarge               more data than the server takes in a packet
+    |-- ObjectGone (LookupError)   what a call was to be made on is not in the database
+    |-- EscapedObject              what a call returned would live on outside of its transaction
+    |-- TransactionEnded           a call that ended its transaction itself
+    |-- CommitUnknown              a commit that may have happened, and will not be tried again
     |-- TreeState (LookupError)    what the ensemble holds does not allow it
     |   |-- NodeNotFound (ChrootNotFound)  NodeExists  NodeNotEmpty
     |   |-- LinkLoop               links that lead back to where they began
@@ -19,6 +23,7 @@ with `raise ... from exc`.  The family:
     |   |-- ConnectFailed  NotConnected
     |   |-- WaitTimedOut (TimeoutError)
     |   |-- OutcomeUnknown         the link broke while a write was under way
+    |   |-- QueueFull              as many calls wait as may
     |   `-- ServerBehind           a server that has not all that we have seen
     |-- WrongDatabase              a server that has another database than ours
     `-- UnsupportedServer  Closed  ForkedSession  MissingDependency
@@ -105,6 +110,51 @@ class TooLarge(BadInput):
             hint="znodes are for kilobytes: keep the data elsewhere and its address here",
         )
         self.path, self.size, self.limit = path, size, limit
+
+
+class ObjectGone(ZkfleetError, LookupError):
+    """An object that a call was to be made on, or with, is not to be had.
+
+    Attributes:
+        database: the name of the database that it should be in.
+        oid: its object id there, 16 hex digits.
+    """
+
+    def __init__(self, database: str, oid: str, reason: str, *, hint: str = "") -> None:
+        self.database, self.oid = database, oid
+        super().__init__(f"the object {oid} of the database {database!r}: {reason}", hint=hint)
+
+
+class EscapedObject(ZkfleetError):
+    """What a call returned would live on outside of its transaction; nothing was committed.
+
+    Attributes:
+        place: where in the result it was found, such as `result['cart'][0]`.
+    """
+
+    def __init__(self, place: str, what: str, *, hint: str) -> None:
+        self.place = place
+        super().__init__(f"{place} is {what}: it must not outlive the transaction that it belongs to", hint=hint)
+
+
+class TransactionEnded(ZkfleetError):
+    """A call ended its transaction itself, so what it did may be committed in part; it is not repeated."""
+
+
+class CommitUnknown(ZkfleetError):
+    """A commit that may have happened, or may yet; the call is not repeated.
+
+    Attributes:
+        marker: for `zkfleet.zeo.outcome`, which may know later; None if the storage cannot tell.
+    """
+
+    def __init__(self, reason: str, marker: object = None) -> None:
+        self.marker = marker
+        super().__init__(
+            f"it is not known whether the call was committed: {reason}",
+            hint="look whether its effect is there, or ask zkfleet.zeo.outcome() for the marker later; a call "
+            'that may happen twice can be made with Policy(on_unknown="retry")',
+        )
 
 
 class TreeState(ZkfleetError, LookupError):
@@ -211,6 +261,10 @@ class WaitTimedOut(Unavailable, TimeoutError):
 
 class OutcomeUnknown(Unavailable):
     """The link broke while a write was under way: it may have happened."""
+
+
+class QueueFull(Unavailable):
+    """As many calls wait for a connection as may; this one was not begun."""
 
 
 class ServerBehind(Unavailable):

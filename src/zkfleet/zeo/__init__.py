@@ -14,6 +14,7 @@ and this is the only room that knows ZEO's insides.
     reasons                  why each server could not be had, and until when it rests (pure)
     silence, boundary        is the other side there (pure); is no transaction under way
     kernel                   what the kernel does about silence, and knows of a connection
+    connected                when a storage is connected again
     outcomes                 whether a commit happened whose reply was lost
     asking, surveying        what a server says of itself, asked from outside; and all of a path
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
@@ -38,20 +39,26 @@ else:
 
     require(IMPORTED)
 
+from ZEO.Exceptions import ClientDisconnected
+
 from zkfleet.zeo.client import DB, client, connection
+from zkfleet.zeo.connected import client_storage, wait_until_connected
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.server import Server
 from zkfleet.zeo.storage import FollowingStorage
 
 __all__ = [
     "DB",
+    "ClientDisconnected",
     "FollowingStorage",
     "Marker",
     "Outcome",
     "Server",
     "Verdict",
     "client",
+    "client_storage",
     "connection",
     "mark",
     "outcome",
+    "wait_until_connected",
 ]

@@ -1,0 +1,62 @@
+"""What is to happen when a call is committed, and only then?
+
+Sending mail, answering a request, starting another call: what cannot be undone
+must not be done in a transaction that may be aborted or done again.
+`after_commit` notes it down; whoever runs the call performs it afterwards, in
+the reactor or loop or thread that asked for the call.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from zkfleet.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+
+class Action(NamedTuple):
+    """What is to be done."""
+
+    function: Callable[..., object]
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+# The actions of the call that is under way in this context.
+current: ContextVar[list[Action] | None] = ContextVar("zkfleet.calls.after", default=None)
+
+
+def after_commit(function: Callable[..., object], *args: Any, **keywords: Any) -> None:
+    """Have something called once the call that is under way is committed.
+
+    It is not called if the call fails or is aborted, and once if it is tried again. Its
+    arguments should be plain values or `zkfleet.calls.ref`s: the connection is somebody else's
+    by then. An error in it is logged, and changes nothing about the call.
+
+    Raises:
+        BadInput: no call is under way here.
+    """
+    actions = current.get()
+    if actions is None:
+        raise BadInput(
+            "after_commit() outside of a call: there is no transaction that it could come after",
+            hint="call it in a function that is run by zkfleet.calls, in the same thread",
+        )
+    actions.append(Action(function, args, keywords))
+
+
+def is_inside_a_call() -> bool:
+    """Whether a call is under way in this context."""
+    return current.get() is not None
+
+
+def perform(actions: Iterable[Action]) -> None:
+    """Do what was noted down, in order."""
+    for action in actions:
+        try:
+            action.function(*action.args, **action.keywords)
+        except Exception:  # the call is committed, and the other actions are wanted all the same
+            name = getattr(action.function, "__qualname__", type(action.function).__qualname__)
+            logger.exception("after_commit_failed function=%s", name)

@@ -1,0 +1,92 @@
+"""What is different when a database is on a server?
+
+Connections are lost and come back, and of a commit whose reply was lost nobody
+knows at first.  The `zeo` room knows what to do; it is asked only if the program
+uses ZEO, so that others need not have it installed.
+"""
+
+import sys
+import threading
+import weakref
+from concurrent.futures import Future
+from typing import Any
+
+from zkfleet.calls.deciding import Answer
+
+
+def storages(database: Any) -> list[Any]:
+    """Return the client storages among a database and those that it can reach."""
+    if "ZEO.ClientStorage" not in sys.modules:
+        return []
+    from zkfleet.zeo import client_storage
+
+    found = (client_storage(each.storage) for each in database.databases.values())
+    return [storage for storage in found if storage is not None]
+
+
+def is_disconnection(error: BaseException) -> bool:
+    """Whether an error says that there is no connection to a server."""
+    if "ZEO.Exceptions" not in sys.modules:
+        return False
+    from zkfleet.zeo import ClientDisconnected
+
+    return isinstance(error, ClientDisconnected)
+
+
+def refuse_if_disconnected(storages: list[Any]) -> None:
+    """Fail at once, rather than hold a connection while nothing can be read.
+
+    Raises:
+        ClientDisconnected: a storage is not connected.
+    """
+    for storage in storages:
+        if not storage.is_connected():
+            from zkfleet.zeo import ClientDisconnected
+
+            raise ClientDisconnected(f"{storage.getName()}: not connected")
+
+
+def mark(transaction: Any) -> Any:
+    """Mark a transaction, so that it can be asked for."""
+    from zkfleet import zeo
+
+    return zeo.mark(transaction)
+
+
+def ask(database: Any, marker: Any, timeout: float) -> tuple[Answer, str]:
+    """Find out whether a marked transaction was committed, and how that is known; blocks up to the timeout."""
+    if marker is None:
+        return Answer.UNKNOWN, "the connection was lost meanwhile, and this storage keeps no mark"
+    from zkfleet import zeo
+
+    verdict = zeo.outcome(database, marker, timeout=timeout)
+    return Answer[verdict.outcome.name], verdict.reason
+
+
+_lock = threading.Lock()
+_returning: "weakref.WeakKeyDictionary[Any, Future[bool]]" = weakref.WeakKeyDictionary()
+
+
+def connection_back(database: Any, seconds: float) -> "Future[bool]":
+    """Return what is done when a database is connected again, or after so many seconds; it is not to be cancelled.
+
+    All who wait share it, and the one thread that waits for them. Its error, if it has
+    one, is `Closed`.
+    """
+    with _lock:
+        future = _returning.get(database)
+        if future is None or future.done():
+            future = _returning[database] = Future()
+            future.set_running_or_notify_cancel()
+            waiting = (future, storages(database), seconds)
+            threading.Thread(target=_wait, args=waiting, name="zkfleet-reconnect", daemon=True).start()
+        return future
+
+
+def _wait(future: "Future[bool]", storages: list[Any], seconds: float) -> None:
+    from zkfleet.zeo import wait_until_connected
+
+    try:
+        future.set_result(all(wait_until_connected(storage, seconds) for storage in storages))
+    except BaseException as exc:  # whatever it is, those who wait get it
+        future.set_exception(exc)

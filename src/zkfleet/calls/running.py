@@ -1,0 +1,227 @@
+"""How does a call get from its request to its result?
+
+A `Run` is told once, as a generator of orders, and knows nothing of how they are
+carried out: a thread blocks for them, an event loop does not.  There are two, `Work`
+(something that blocks) and `Wait`; with that, a door is a few lines.
+
+Whoever drives a run on a thread must end it on any way out: by sending replies until it is
+over, by throwing in what cancels it, or by closing it.  Then no slot is lost.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from zkfleet.calls import after, remote
+from zkfleet.calls.attempt import Attempt, Stage
+from zkfleet.calls.counting import tally
+from zkfleet.calls.deciding import (
+    Answer,
+    AskOutcome,
+    AwaitConnection,
+    Course,
+    Fail,
+    Failure,
+    Finish,
+    Order,
+    Retry,
+)
+from zkfleet.calls.policy import Policy
+from zkfleet.calls.pool import Slot, State, pool_of
+from zkfleet.calls.references import Request
+from zkfleet.errors import CommitUnknown, WaitTimedOut
+
+logger = logging.getLogger(__name__)
+
+
+class Reply(Enum):
+    """What a driver answers instead of a result."""
+
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Call this, which may block, and reply what it returns.
+
+    Attributes:
+        do: what to call, in the context of the caller; what it raises goes to the caller, and ends the run.
+        seconds: after which to reply `Reply.LATE` while it goes on elsewhere; None for never. Who
+            does it where it cannot be left may ignore this.
+    """
+
+    do: Callable[[], Any]
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until this is done, or so many seconds, whichever comes first; the reply does not matter.
+
+    Attributes:
+        until: never to be cancelled; None to wait for the time alone.
+        seconds: None for ever.
+    """
+
+    until: "Future[Any] | None"
+    seconds: float | None
+
+
+Steps = Generator[Work | Wait, Any, Any]
+
+
+class Run:
+    """One call.
+
+    Args:
+        request: what to call; it has a database.
+        policy: how.
+        late: performs the actions of a call that was committed when nobody waited for it any more,
+            on any thread; a door with a loop has it done there.
+        clock: seconds that never go back.
+        chance: random numbers from 0 to 1.
+
+    Attributes:
+        attempts: how many were begun.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        policy: Policy,
+        *,
+        late: Callable[[Iterable[after.Action]], object] = after.perform,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._request, self._policy, self._late = request, policy, late
+        self._clock, self._chance = clock, chance
+        self._course = Course(policy)
+        self._began = clock()
+        self._deadline = None if policy.deadline is None else self._began + policy.deadline
+        self.attempts = 0
+        self.pool = pool_of(request.database)
+
+    def steps(self) -> Steps:
+        """Run; the orders come out, their results are sent in, and the result of the call is returned.
+
+        Raises:
+            Exception: what the call raised, when its policy gives up.
+            CommitUnknown: nobody knows whether it was committed.
+            WaitTimedOut: the deadline passed, and it was not and will not be committed.
+            QueueFull: too many wait already.
+        """
+        well = False
+        try:
+            attempt = yield from self._try_until_done()
+            well = True
+        finally:
+            tally.over(self._clock() - self._began, self.attempts, failed=not well)
+        after.perform(attempt.actions)
+        return attempt.value
+
+    def _try_until_done(self) -> Generator[Work | Wait, Any, Attempt]:
+        while True:
+            attempt = Attempt(self._request, (yield from self._slot()), self._policy, self._late)
+            yield from self._make(attempt)
+            if attempt.failure is None:
+                return attempt
+            order = yield from self._next(attempt.failure)
+            if isinstance(order, Finish):
+                return attempt
+
+    # -- an attempt
+
+    def _slot(self) -> Generator[Work | Wait, Any, Slot]:
+        slot = self.pool.ask(again=self.attempts > 0)
+        if slot.granted is None:
+            return slot
+        try:
+            yield Wait(slot.granted, self._left())
+            if slot.state is not State.HELD:
+                raise self._late_error(f"it waited for one of {self.pool.connections} connections")
+        except BaseException:
+            slot.give_back()
+            raise
+        return slot
+
+    def _make(self, attempt: Attempt) -> Generator[Work | Wait, Any, None]:
+        self.attempts += 1
+        try:
+            reply = yield Work(attempt.run, self._left())
+        except BaseException:
+            attempt.abandon()
+            raise
+        if reply is not Reply.LATE:
+            return
+        stage = attempt.abandon()
+        if stage is Stage.COMMITTING:
+            tally.unknown()
+            raise CommitUnknown(
+                f"its commit was under way at its deadline of {self._policy.deadline:g} s", attempt.marker
+            )
+        if stage is not Stage.OVER:
+            raise self._late_error("it was under way, goes on in its thread, and will not be committed")
+
+    # -- what follows from a failure
+
+    def _next(self, failure: Failure) -> Generator[Work | Wait, Any, Order]:
+        order = self._course.failed(failure, chance=self._chance())
+        if isinstance(order, AskOutcome):
+            order = yield from self._ask(failure)
+        match order:
+            case Fail(error):
+                raise error
+            case Retry(seconds):
+                tally.conflict(failure.error)
+                logger.debug("call_conflict attempt=%d error=%s", self.attempts, type(failure.error).__name__)
+                yield from self._pause(seconds, failure.error)
+            case AwaitConnection(at_least, at_most):
+                tally.disconnected()
+                yield from self._await_connection(at_least, at_most, failure.error)
+        return order
+
+    def _ask(self, failure: Failure) -> Generator[Work | Wait, Any, Order]:
+        left, timeout = self._left(), self._policy.outcome_timeout
+        timeout = timeout if left is None else min(left, timeout)
+        database, marker = self._request.database, failure.marker
+        reply = yield Work(lambda: remote.ask(database, marker, timeout), left)
+        answer, reason = (Answer.UNKNOWN, "the deadline passed") if reply is Reply.LATE else reply
+        if answer is Answer.UNKNOWN:
+            tally.unknown()
+            logger.warning("call_outcome_unknown database=%s reason=%s", database.database_name, reason)
+        return self._course.told(answer, reason, failure, chance=self._chance())
+
+    def _await_connection(self, at_least: float, at_most: float, error: Exception) -> Generator[Work | Wait, Any, None]:
+        database = self._request.open_database()
+        began, left = self._clock(), self._left()
+        back = remote.connection_back(database, at_most)
+        yield Wait(back, at_most if left is None else min(left, at_most))
+        if back.done():
+            back.result()
+        # One that is lost again as soon as it is there must not be asked without pause.
+        yield from self._pause(began + at_least - self._clock(), error)
+
+    def _pause(self, seconds: float, error: Exception) -> Generator[Work | Wait, Any, None]:
+        left = self._left()
+        if left is not None and left <= seconds:
+            raise self._late_error(f"it was tried {self.attempts} times", error) from error
+        if seconds > 0:
+            yield Wait(None, seconds)
+
+    # -- the deadline
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - self._clock())
+
+    def _late_error(self, what: str, error: Exception | None = None) -> WaitTimedOut:
+        last = f"; the last error was {type(error).__name__}" if error else ""
+        return WaitTimedOut(
+            f"the call was not done within {self._policy.deadline:g} s: {what}{last}",
+            hint="give it a later deadline, or more connections with zkfleet.calls.limit()",
+        )

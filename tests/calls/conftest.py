@@ -1,0 +1,40 @@
+import pytest
+import transaction
+from ZODB import DB
+
+from tests.calls.things import Counter
+
+
+@pytest.fixture
+def db():
+    """A database in memory, with a counter."""
+    db = DB(None)
+    put(db, counter=Counter())
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def root(db):
+    """The root of a connection that the test itself has."""
+    connection = db.open(transaction.TransactionManager())
+    yield connection.root()
+    connection.transaction_manager.abort()
+    connection.close()
+
+
+@pytest.fixture
+def counter(root):
+    return root["counter"]
+
+
+def put(db, **things):
+    """Commit things under the root, by their names."""
+    with db.transaction() as connection:
+        connection.root().update(things)
+
+
+def get(db, name="counter", attribute="count"):
+    """What is committed."""
+    with db.transaction() as connection:
+        return getattr(connection.root()[name], attribute)
