@@ -144,7 +144,7 @@ class Request:
         if kind is Ref:
             return self._known(value, place)
         if isinstance(value, MethodType):
-            return self._made(value, functools.partial(MethodType, value.__func__), (value.__self__,), place, depth)
+            return self._method(value, place, depth)
         if isinstance(value, (BuiltinMethodType, MethodWrapperType)):
             return self._made(value, getattr, (value.__self__, value.__name__), place, depth)
         if isinstance(value, functools.partial):
@@ -183,6 +183,10 @@ class Request:
                 f"{place} belongs to the database {name!r}, and the call to {self.database.database_name!r}",
                 hint="open both with one `databases` dictionary, as a multi-database, or pass what can be copied",
             )
+
+    def _method(self, value: MethodType, place: str, depth: int) -> Any:
+        kept = self._kept(value.__self__, place, depth - 1) if depth else value.__self__
+        return value if kept is value.__self__ else Made(functools.partial(MethodType, value.__func__), (kept,))
 
     def _made(self, value: Any, build: Callable[..., Any], parts: tuple[Any, ...], place: str, depth: int) -> Any:
         if not depth:

@@ -1,0 +1,126 @@
+import functools
+import io
+import itertools
+from collections import OrderedDict, UserDict, deque
+from dataclasses import dataclass
+
+import pytest
+from BTrees.OOBTree import OOBTree
+from persistent.mapping import PersistentMapping
+
+from tests.calls.things import Counter
+from zkfleet.calls.searching import DEPTH, find
+
+THING = Counter()
+TREE = OOBTree({1: 2})
+
+
+class Plain:
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+    def method(self):
+        pass
+
+
+@dataclass(slots=True)
+class Slotted:
+    thing: object
+
+
+def closed_over():
+    return THING
+
+
+def with_a_cell(thing=None):
+    thing = Counter()
+    return lambda: thing
+
+
+async def coroutine():
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (THING, "it"),
+        ([1, THING], "it[1]"),
+        (("a", [THING]), "it[1][0]"),
+        ({"a": {"b": THING}}, "it['a']['b']"),
+        ({frozenset([1]): THING}, "it[frozenset]"),
+        ({THING: 1}, "it.keys() Counter"),
+        ({1, THING}, None),
+        (deque([THING]), "it[0]"),
+        (OrderedDict(a=THING), "it['a']"),
+        (UserDict(a=THING), "it.data['a']"),
+        (Plain(thing=THING), "it.thing"),
+        (Plain(thing=THING).method, "it.__self__.thing"),
+        (Slotted(THING), "it.thing"),
+        (ValueError("x", THING), "it.args[1]"),
+        (THING.add, "it.__self__"),
+        (TREE.insert, "it.__self__"),
+        (functools.partial(print, THING), "it.args[0]"),
+        (functools.partial(print, end=THING), "it.keywords['end']"),
+        (with_a_cell(), "it (thing)"),
+        (TREE.keys(), "it"),
+        (iter(TREE), "it"),
+        (TREE.items(), "it"),
+        (PersistentMapping().keys(), "it._mapping"),
+        ((n for n in [1]), "it"),
+        (map(str, [1]), "it"),
+        (iter([1]), "it"),
+        (itertools.count(), "it"),
+    ],
+)
+def test_what_is_persistent_or_lazy_is_found(value, place):
+    found = find(value, "it", attributes=True)
+    assert found
+    assert place in (None, found.place)
+
+
+def test_a_coroutine_is_found():
+    value = coroutine()
+    try:
+        assert find(value, "it", attributes=True)
+    finally:
+        value.close()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "text", b"", [1, {"a": ("b",)}], {1: 2}.items(), Counter, len, Plain(a=[Plain()]), io.StringIO(), Plain],
+)
+def test_plain_things_are_let_through(value):
+    assert find(value, "it", attributes=True) is None
+
+
+def test_attributes_are_looked_at_only_when_they_are_to_be():
+    assert find(Plain(thing=THING), "it", attributes=False) is None
+    assert find([THING], "it", attributes=False)
+
+
+def test_things_that_hold_themselves_are_no_problem():
+    loop = []
+    loop.append(loop)
+    me = Plain()
+    me.me = me
+    assert find([loop, me], "it", attributes=True) is None
+
+
+def test_what_is_buried_deeper_than_the_limit_is_not_found():
+    value = THING
+    for _ in range(DEPTH):
+        value = [value]
+    assert find(value, "it", attributes=True)
+    assert not find([value], "it", attributes=True)
+
+
+def test_attributes_that_raise_are_left_alone():
+    class Hostile:
+        __slots__ = ("never",)
+
+        def __repr__(self):
+            raise RuntimeError("no")
+
+    assert find({"a": Hostile()}, "it", attributes=True) is None

@@ -1,0 +1,218 @@
+"""Real ZEO servers, and links to them that are cut where it hurts."""
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import transaction
+from ZEO.ClientStorage import ClientStorage
+from ZEO.Exceptions import ClientDisconnected
+from ZODB import DB
+
+from tests.calls.conftest import get, put
+from tests.calls.things import Counter
+from tests.conftest import wait_for
+from tests.zeo.asked import Losing, ZeoServer
+from tests.zeo.making import a_holder
+from zkfleet import calls, zeo
+from zkfleet.calls import threads
+from zkfleet.errors import Closed, CommitUnknown
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+PATIENT = calls.Policy(initial_backoff=60)  # so that only the connection can wake it in time
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    loggers = [logging.getLogger(name) for name in ("ZEO", "txn")]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    yield
+    for logger in loggers:
+        logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def server(tmp_path):
+    with ZeoServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def link(server):
+    with Losing(server.port) as link:
+        yield link
+
+
+@pytest.fixture
+def db(link):
+    db = DB(ClientStorage(link.address, wait_timeout=10))
+    put(db, counter=Counter())
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def other(server):
+    """Somebody who comes directly."""
+    db = DB(ClientStorage(server.address, wait_timeout=10))
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def counter(db):
+    connection = db.open(transaction.TransactionManager(explicit=True))
+    connection.transaction_manager.begin()
+    yield connection.root()["counter"]
+    connection.transaction_manager.abort()
+    connection.close()
+
+
+def in_a_thread(function, *args, **keywords):
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(function, *args, **keywords)
+    pool.shutdown(wait=False)
+    return future
+
+
+def test_a_call_waits_for_a_server_that_is_away_and_is_woken_when_it_is_back(db, counter, server):
+    server.kill()
+    wait_for(lambda: not db.storage.is_connected())
+    before = calls.statistics().disconnect_waits
+    result = in_a_thread(threads.run, Counter.add, counter, policy=PATIENT)
+    wait_for(lambda: calls.statistics().disconnect_waits > before)
+    assert calls.statistics().in_flight == 0
+    server.start()
+    assert result.result(20) == 1
+    assert get(db) == 1
+
+
+# The server does not reply to tpc_begin and storea.
+LOSSES = [(where, "request") for where in ("loadBefore", "tpc_begin", "storea", "vote", "tpc_finish")]
+LOSSES += [(where, "reply") for where in ("loadBefore", "vote", "tpc_finish")]
+
+
+@pytest.mark.parametrize(("where", "request_or_reply"), LOSSES)
+def test_wherever_the_connection_is_lost_a_call_is_counted_once(db, link, counter, other, where, request_or_reply):
+    done = []
+
+    def work(counter):
+        calls.after_commit(done.append, 1)
+        return counter.add()
+
+    if where == "loadBefore":
+        db.storage._cache.clear()
+        db.cacheMinimize()
+    link.lose(where, request_or_reply)
+    assert in_a_thread(threads.run, Counter.run, counter, work, policy=PATIENT).result(20) == 1
+    assert link.lost.is_set()
+    assert threads.run(Counter.add, counter) == 2
+    wait_for(lambda: get(other) == 2)
+    assert done == [1]
+
+
+def test_a_server_that_dies_between_vote_and_finish_is_waited_for(db, link, counter, server):
+    link.lose("tpc_finish", "late")
+    result = in_a_thread(threads.run, Counter.add, counter, policy=PATIENT)
+    assert link.lost.wait(10)
+    server.kill()
+    server.start()
+    assert result.result(20) == 1
+    assert get(db) == 1
+
+
+# A request that is held back keeps the commit lock with it, and as long as that is so nobody can tell.
+
+
+def test_what_nobody_can_tell_is_not_repeated_and_can_be_asked_for_later(db, link, counter, other):
+    before = calls.statistics().outcomes_unknown
+    link.lose("tpc_finish", "late")
+    with pytest.raises(CommitUnknown, match="commit lock") as caught:
+        threads.run(Counter.add, counter, policy=calls.Policy(outcome_timeout=0.3))
+    assert calls.statistics().outcomes_unknown == before + 1
+    link.deliver()
+    assert zeo.outcome(db, caught.value.marker).outcome is zeo.Outcome.COMMITTED
+    wait_for(lambda: get(other) == 1)
+
+
+def test_what_may_happen_twice_is_repeated_if_nobody_can_tell(db, link, counter, other):
+    before = calls.statistics().outcomes_unknown
+    link.lose("tpc_finish", "late")
+    policy = calls.Policy(outcome_timeout=0.3, on_unknown="retry", initial_backoff=60)
+    result = in_a_thread(threads.run, Counter.add, counter, policy=policy)
+    wait_for(lambda: calls.statistics().outcomes_unknown > before)
+    link.deliver()
+    assert result.result(20) == 2
+    wait_for(lambda: get(other) == 2)
+
+
+def test_a_database_that_is_closed_while_a_call_waits_ends_it(db, counter, server):
+    server.kill()
+    wait_for(lambda: not db.storage.is_connected())
+    before = calls.statistics().disconnect_waits
+    result = in_a_thread(threads.run, Counter.add, counter, policy=PATIENT)
+    wait_for(lambda: calls.statistics().disconnect_waits > before)
+    db.storage.close()
+    with pytest.raises(Closed):
+        result.result(20)
+
+
+def test_whoever_limits_disconnects_hears_of_them(db, counter, server):
+    server.kill()
+    wait_for(lambda: not db.storage.is_connected())
+    with pytest.raises(ClientDisconnected):
+        threads.run(Counter.add, counter, policy=calls.Policy(max_errors={ClientDisconnected: 1}))
+
+
+def test_a_storm_of_16_callers_on_one_counter_loses_none(db, counter):
+    policy = calls.Policy(max_transaction_errors=None)
+    calls.limit(db, connections=8)
+    before = calls.statistics()
+
+    def call_often():
+        for _ in range(10):
+            threads.run(Counter.add, counter, policy=policy)
+
+    with ThreadPoolExecutor(16) as callers:
+        for caller in [callers.submit(call_often) for _ in range(16)]:
+            caller.result(60)
+    assert get(db) == 160
+    assert calls.statistics().calls - before.calls == 160
+    assert sum(calls.statistics().conflicts.values()) > sum(before.conflicts.values())
+
+
+def test_waiting_for_the_connection_ends_with_time(db, server):
+    assert zeo.wait_until_connected(db.storage, 1)
+    server.kill()
+    wait_for(lambda: not db.storage.is_connected())
+    assert not zeo.wait_until_connected(db.storage, 0.05)
+    waiting = in_a_thread(zeo.wait_until_connected, db.storage, 20)
+    server.start()
+    assert waiting.result(20)
+
+
+def test_a_commit_that_is_under_way_at_the_deadline_is_unknown_until_it_is_known(db, counter, server):
+    with a_holder(server.address) as (holder, t):
+        with pytest.raises(CommitUnknown, match="deadline") as caught:
+            threads.run(Counter.add, counter, policy=calls.Policy(deadline=0.5))
+        holder.tpc_abort(t)
+    wait_for(lambda: calls.statistics().in_flight == 0)
+    assert zeo.outcome(db, caught.value.marker).outcome is zeo.Outcome.COMMITTED
+    assert get(db) == 1
+
+
+def test_the_actions_of_a_call_that_is_committed_after_its_deadline_are_performed(db, counter, server):
+    done = threading.Event()
+
+    def work(counter):
+        calls.after_commit(done.set)
+        return counter.add()
+
+    with a_holder(server.address) as (holder, t):
+        with pytest.raises(CommitUnknown):
+            threads.run(Counter.run, counter, work, policy=calls.Policy(deadline=0.5))
+        assert not done.is_set()
+        holder.tpc_abort(t)
+    assert done.wait(10)
