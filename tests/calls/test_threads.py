@@ -111,7 +111,7 @@ def test_a_call_inside_of_a_call_is_refused(db, counter):
         threads.run(counter.run, lambda inner: threads.run(inner.add))
 
 
-@pytest.mark.parametrize("what", ["commit", "abort", "begin"])
+@pytest.mark.parametrize("what", ["commit", "begin"])
 def test_a_call_that_ends_its_transaction_is_refused(db, counter, what):
     def work(counter):
         counter.add()
@@ -128,9 +128,20 @@ def test_a_call_that_ends_its_transaction_behind_our_back_is_not_repeated(db, co
         counter._p_jar.transaction_manager.get().commit()
         raise ConflictError
 
-    with pytest.raises(TransactionEnded, match="may be committed"):
+    with pytest.raises(TransactionEnded, match="did is committed"):
         threads.run(counter.run, work)
     assert get(db) == 1
+
+
+def test_a_call_that_aborts_its_transaction_is_told_that_nothing_was_committed(db, counter):
+    def work(counter):
+        counter.add()
+        counter._p_jar.transaction_manager.abort()
+        return 1
+
+    with pytest.raises(TransactionEnded, match="not committed"):
+        threads.run(counter.run, work)
+    assert get(db) == 0
 
 
 def test_a_doomed_transaction_is_aborted_and_the_result_returned(db, counter):

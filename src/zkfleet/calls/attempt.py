@@ -12,7 +12,7 @@ another: until its commit begins that keeps it from committing.
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 from transaction import TransactionManager
 from transaction.interfaces import TransientError
@@ -41,28 +41,22 @@ class Stage(Enum):
 
 
 class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction has no types
-    """A manager of the one transaction of an attempt, which the call itself must not end."""
+    """A manager of the one transaction of an attempt, which the call must leave to it.
+
+    Aborting is not refused: closing a database does that to all transactions on it.
+    """
 
     def __init__(self) -> None:
         super().__init__(explicit=True)
+        self.transaction = super().begin()
 
-    def begin(self) -> Any:
-        """Begin, the first time.
+    def begin(self) -> NoReturn:
+        """Refuse."""
+        raise self._refusal("begin another transaction")
 
-        Raises:
-            TransactionEnded: there is one.
-        """
-        if self._txn is not None:
-            raise self._refusal("begin another transaction")
-        return super().begin()
-
-    def commit(self) -> None:
+    def commit(self) -> NoReturn:
         """Refuse."""
         raise self._refusal("commit")
-
-    def abort(self) -> None:
-        """Refuse."""
-        raise self._refusal("abort")
 
     def _refusal(self, what: str) -> TransactionEnded:
         return TransactionEnded(
@@ -70,17 +64,27 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
             hint="return to commit, raise to abort, or doom() its transaction to abort and return",
         )
 
-    def check(self, transaction: Any) -> None:
+    def check(self) -> None:
         """Check that the call has left its transaction as it was.
 
         Raises:
-            TransactionEnded: it is over, or another one has begun.
+            TransactionEnded: it is over.
         """
-        if self._txn is not transaction:
+        if self._txn is not self.transaction:
+            committed = self.transaction.status == "Committed"
             raise TransactionEnded(
-                "the call ended its transaction itself: what it did before may be committed",
+                f"the call ended its transaction itself, and what it did is {'' if committed else 'not '}committed",
                 hint="return to commit, raise to abort",
             )
+
+    def is_retryable(self, error: Exception) -> bool:
+        """Whether what takes part in the transaction says that it might go better the next time."""
+        return self._txn is not None and bool(self._retryable(type(error), error))
+
+    def end(self) -> None:
+        """Abort it, if it is not over."""
+        if self._txn is not None:
+            self._txn.abort()
 
 
 class Attempt:
@@ -130,9 +134,8 @@ class Attempt:
         try:
             if self._move(Stage.RUNNING):
                 self._open()
-        except Exception as exc:  # whatever the call raises is for the policy to judge
-            if self.failure is None:
-                self.failure = Failure(exc, trouble_of(exc))
+        except Exception as exc:  # whatever it is, the policy judges it
+            self._fail(exc)
         finally:
             self._slot.give_back()
             awaited = self._move(Stage.OVER)
@@ -168,26 +171,33 @@ class Attempt:
         manager = OneTransaction()
         connection = database.open(manager)
         try:
-            transaction = manager.begin()
-            try:
-                self._call(connection, manager, transaction, may_be_marked=bool(storages))
-            except Exception as exc:
-                self.failure = Failure(exc, trouble_of(exc, transaction), self.began_commit, self.marker)
-                raise
-            finally:
-                _end(manager)
+            self._call(connection, manager, may_be_marked=bool(storages))
+        except Exception as exc:
+            self._fail(exc, manager)
         finally:
-            connection.close()
+            try:
+                manager.end()
+            finally:
+                connection.close()
 
-    def _call(self, connection: Connection, manager: OneTransaction, transaction: Any, *, may_be_marked: bool) -> None:
+    def _fail(self, error: Exception, manager: "OneTransaction | None" = None) -> None:
+        if self.failure is not None:
+            return  # what came after the first error came of it
+        if self._request.is_closed:
+            closed = self._request.closed()
+            closed.__cause__, error = error, closed
+        self.failure = Failure(error, trouble_of(error, manager), self.began_commit, self.marker)
+
+    def _call(self, connection: Connection, manager: OneTransaction, *, may_be_marked: bool) -> None:
         function, args, keywords = self._request.on(connection)
         token = after.current.set(self.actions)
         try:
             value = function(*args, **keywords)
         finally:
             after.current.reset(token)
-            manager.check(transaction)
+            manager.check()
         self.value = results.checked(value, connection, as_reference=self._policy.results == "reference")
+        transaction = manager.transaction
         if transaction.isDoomed():
             self.actions = []
             return
@@ -201,24 +211,10 @@ class Attempt:
         self.committed = True
 
 
-def _end(manager: OneTransaction) -> None:
-    """Abort what is still under way, whatever it is."""
-    transaction = manager._txn
-    if transaction is not None:
-        transaction.abort()
-
-
-def trouble_of(error: BaseException, transaction: Any = None) -> Trouble:
-    """Say what kind of error it is.
-
-    Args:
-        error: what was raised.
-        transaction: it can be asked too, as long as it has not been ended.
-    """
+def trouble_of(error: Exception, manager: OneTransaction | None) -> Trouble:
+    """Say what kind of error it is."""
     if remote.is_disconnection(error):
         return Trouble.DISCONNECTED
-    if isinstance(error, TransientError):
-        return Trouble.CONFLICT
-    if transaction is not None and transaction._manager is not None and transaction.isRetryableError(error):
+    if isinstance(error, TransientError) or (manager is not None and manager.is_retryable(error)):
         return Trouble.CONFLICT
     return Trouble.OTHER

@@ -123,14 +123,23 @@ class Request:
             keywords,
         )
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the database was closed meanwhile."""
+        return _is_closed(self.database)
+
+    def closed(self) -> Closed:
+        """Return the error that says so."""
+        return Closed(f"the database {self.database.database_name!r} was closed", hint="open it, and load anew")
+
     def open_database(self) -> Any:
         """Return the database.
 
         Raises:
             Closed: it was closed meanwhile.
         """
-        if _is_closed(self.database):
-            raise Closed(f"the database {self.database.database_name!r} was closed", hint="open it, and load anew")
+        if self.is_closed:
+            raise self.closed()
         return self.database
 
     # -- what things become

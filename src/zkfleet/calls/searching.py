@@ -17,7 +17,7 @@ from persistent import Persistent
 from ZODB.Connection import Connection
 from ZODB.DB import DB
 
-DEPTH = 6
+DEPTH = 16
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, type, range})
 # They hold objects of connections, and may be passed around.
 OWNERS = (DB, ModuleType, type)
