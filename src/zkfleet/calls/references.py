@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinMethodType, MethodType, MethodWrapperType
-from typing import Any
+from typing import Any, NamedTuple
 
 from persistent import Persistent
 from ZODB.broken import Broken
@@ -41,8 +41,7 @@ class Ref:
         return Ref, (self.database, self.oid)
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """What is built anew for each attempt.
 
     Attributes:

@@ -101,7 +101,7 @@ class Run:
     ) -> None:
         self._request, self._policy, self._late = request, policy, late
         self._clock, self._chance = clock, chance
-        self._course = Course(policy)
+        self._course: Course | None = None  # most calls meet no error
         self._began = clock()
         self._deadline = None if policy.deadline is None else self._began + policy.deadline
         self.attempts = 0
@@ -127,20 +127,25 @@ class Run:
 
     def _try_until_done(self) -> Generator[Work | Wait, Any, Attempt]:
         while True:
-            attempt = Attempt(self._request, (yield from self._slot()), self._policy, self._late)
-            yield from self._make(attempt)
+            slot = self.pool.ask(again=self.attempts > 0)
+            if slot.granted is not None:
+                yield from self._wait_for(slot)
+            attempt = Attempt(self._request, slot, self._policy, self._late)
+            self.attempts += 1
+            try:
+                reply = yield Work(attempt.run, self._left())
+            except BaseException:
+                attempt.abandon()
+                raise
+            if reply is Reply.LATE:
+                self._leave(attempt)
             if attempt.failure is None:
                 return attempt
             order = yield from self._next(attempt.failure)
             if isinstance(order, Finish):
                 return attempt
 
-    # -- an attempt
-
-    def _slot(self) -> Generator[Work | Wait, Any, Slot]:
-        slot = self.pool.ask(again=self.attempts > 0)
-        if slot.granted is None:
-            return slot
+    def _wait_for(self, slot: Slot) -> Generator[Work | Wait, Any, None]:
         try:
             yield Wait(slot.granted, self._left())
             if slot.state is not State.HELD:
@@ -148,17 +153,8 @@ class Run:
         except BaseException:
             slot.give_back()
             raise
-        return slot
 
-    def _make(self, attempt: Attempt) -> Generator[Work | Wait, Any, None]:
-        self.attempts += 1
-        try:
-            reply = yield Work(attempt.run, self._left())
-        except BaseException:
-            attempt.abandon()
-            raise
-        if reply is not Reply.LATE:
-            return
+    def _leave(self, attempt: Attempt) -> None:
         stage = attempt.abandon()
         if stage is Stage.COMMITTING:
             tally.unknown()
@@ -171,9 +167,11 @@ class Run:
     # -- what follows from a failure
 
     def _next(self, failure: Failure) -> Generator[Work | Wait, Any, Order]:
+        if self._course is None:
+            self._course = Course(self._policy)
         order = self._course.failed(failure, chance=self._chance())
         if isinstance(order, AskOutcome):
-            order = yield from self._ask(failure)
+            order = yield from self._ask(failure, self._course)
         match order:
             case Fail(error):
                 raise error
@@ -186,7 +184,7 @@ class Run:
                 yield from self._await_connection(at_least, at_most, failure.error)
         return order
 
-    def _ask(self, failure: Failure) -> Generator[Work | Wait, Any, Order]:
+    def _ask(self, failure: Failure, course: Course) -> Generator[Work | Wait, Any, Order]:
         left, timeout = self._left(), self._policy.outcome_timeout
         timeout = timeout if left is None else min(left, timeout)
         database, marker = self._request.database, failure.marker
@@ -195,7 +193,7 @@ class Run:
         if answer is Answer.UNKNOWN:
             tally.unknown()
             logger.warning("call_outcome_unknown database=%s reason=%s", database.database_name, reason)
-        return self._course.told(answer, reason, failure, chance=self._chance())
+        return course.told(answer, reason, failure, chance=self._chance())
 
     def _await_connection(self, at_least: float, at_most: float, error: Exception) -> Generator[Work | Wait, Any, None]:
         database = self._request.open_database()

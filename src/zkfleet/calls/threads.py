@@ -10,7 +10,6 @@ import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from contextlib import closing
 from typing import Any, ParamSpec, TypeVar
 
 from zkfleet.calls.after import is_inside_a_call
@@ -79,18 +78,19 @@ def transactional(*, policy: Policy = DEFAULT) -> Callable[[Callable[P, T]], Cal
 
 def drive(run: Run) -> Any:
     """Carry out the orders of a run in this thread, and return its result."""
-    reply = None
-    with closing(run.steps()) as steps:
+    steps, reply = run.steps(), None
+    try:
         while True:
-            try:
-                order = steps.send(reply)
-            except StopIteration as over:
-                return over.value
+            order = steps.send(reply)
             if isinstance(order, Wait):
                 reply = None
                 _wait(order)
             else:
                 reply = _work(order, run)
+    except StopIteration as over:
+        return over.value
+    finally:
+        steps.close()
 
 
 def _wait(order: Wait) -> None:

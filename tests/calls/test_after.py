@@ -1,0 +1,100 @@
+import contextvars
+import logging
+import threading
+
+import pytest
+from ZODB.POSException import ConflictError
+
+from tests.calls.conftest import get
+from zkfleet import calls
+from zkfleet.calls import threads
+from zkfleet.errors import BadInput
+
+
+def test_actions_are_performed_after_the_commit_in_order(db, counter):
+    seen = []
+
+    def work(counter):
+        calls.after_commit(lambda: seen.append(get(db)))
+        calls.after_commit(seen.append, "then")
+        counter.add()
+        assert not seen
+        return "result"
+
+    assert threads.run(counter.run, work) == "result"
+    assert seen == [1, "then"]
+
+
+def test_actions_of_attempts_that_failed_are_forgotten(counter):
+    seen = []
+
+    def work(_counter):
+        calls.after_commit(seen.append, "once")
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConflictError
+
+    tries = []
+    threads.run(counter.run, work)
+    assert seen == ["once"]
+
+
+def test_actions_of_a_call_that_failed_are_not_performed(counter):
+    def work(_counter):
+        calls.after_commit(pytest.fail, "performed")
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        threads.run(counter.run, work)
+
+
+def test_an_action_that_fails_is_logged_and_harms_nobody(db, counter, caplog):
+    seen = []
+
+    def work(counter):
+        calls.after_commit(int, "no number")
+        calls.after_commit(seen.append, 1)
+        return counter.add()
+
+    with caplog.at_level(logging.ERROR):
+        assert threads.run(counter.run, work) == 1
+    assert [record.getMessage() for record in caplog.records] == ["after_commit_failed function=int"]
+    assert seen == [1]
+    assert get(db) == 1
+
+
+def test_an_action_may_make_another_call(db, counter):
+    ref = calls.ref(counter)
+
+    def work(counter):
+        counter.add()
+        calls.after_commit(threads.run, type(counter).add, ref, 10)
+
+    threads.run(counter.run, work)
+    assert get(db) == 11
+
+
+@pytest.mark.parametrize("deadline", [None, 60])
+def test_actions_are_performed_in_the_thread_that_asked(counter, deadline):
+    seen = []
+
+    def work(_counter):
+        calls.after_commit(lambda: seen.append(threading.get_ident()))
+        return threading.get_ident()
+
+    worked = threads.run(counter.run, work, policy=calls.Policy(deadline=deadline))
+    assert seen == [threading.get_ident()]
+    assert (worked == threading.get_ident()) == (deadline is None)
+
+
+def test_outside_of_a_call_there_is_nothing_to_come_after(counter):
+    with pytest.raises(BadInput, match="outside of a call"):
+        calls.after_commit(print)
+    with pytest.raises(BadInput, match="outside of a call"):
+        threads.run(calls.after_commit, print)
+
+
+def test_a_call_with_a_deadline_sees_the_callers_context(counter):
+    variable = contextvars.ContextVar("variable")
+    variable.set("seen")
+    assert threads.run(counter.run, lambda _: variable.get(), policy=calls.Policy(deadline=60)) == "seen"

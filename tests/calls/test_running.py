@@ -1,0 +1,286 @@
+"""The orders of a run, carried out by hand: what a door may do at each of them."""
+
+import gc
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ZODB import DB
+from ZODB.POSException import ConflictError
+
+from tests.calls.conftest import get, put
+from tests.calls.things import Counter
+from tests.conftest import wait_for
+from zkfleet import calls
+from zkfleet.calls import threads
+from zkfleet.calls.pool import pool_of
+from zkfleet.calls.references import Request
+from zkfleet.calls.running import Reply, Run, Wait, Work
+from zkfleet.errors import QueueFull, WaitTimedOut
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def a_run(function, *args, policy=None, **options):
+    policy = policy or calls.Policy()
+    return Run(Request(function, args, allow_containers=False), policy, **options)
+
+
+def result(steps, reply=None):
+    """Send a last reply and return the result."""
+    with pytest.raises(StopIteration) as over:
+        steps.send(reply)
+    return over.value.value
+
+
+def test_a_call_that_meets_nothing_is_one_piece_of_work(db, counter):
+    steps = a_run(counter.add).steps()
+    order = steps.send(None)
+    assert isinstance(order, Work)
+    assert order.seconds is None
+    order.do()
+    assert result(steps) == 1
+
+
+def test_a_conflict_is_a_pause_and_another_piece_of_work(counter):
+    errors = [ConflictError(), ConflictError()]
+    steps = a_run(
+        counter.run,
+        lambda _: throw(errors.pop()) if errors else "done",
+        policy=calls.Policy(conflict_delay=1, max_conflict_delay=1.5),
+        chance=lambda: 1.0,
+    ).steps()
+    for seconds in (1, 1.5):
+        steps.send(None).do()
+        assert steps.send(None) == Wait(None, seconds)
+    steps.send(None).do()
+    assert result(steps) == "done"
+
+
+def throw(error):
+    raise error
+
+
+def test_a_conflict_whose_pause_would_pass_the_deadline_is_told_at_once(counter):
+    clock = Clock()
+    policy = calls.Policy(deadline=10, conflict_delay=20, max_conflict_delay=20)
+    steps = a_run(counter.fail, ConflictError(), policy=policy, clock=clock, chance=lambda: 1.0).steps()
+    steps.send(None).do()
+    with pytest.raises(WaitTimedOut, match="tried 1 times; the last error was ConflictError") as caught:
+        steps.send(None)
+    assert isinstance(caught.value.__cause__, ConflictError)
+
+
+def test_who_waits_in_the_line_has_a_deadline(db, counter):
+    calls.limit(db, connections=1)
+    first = pool_of(db).ask()
+    clock = Clock()
+    steps = a_run(counter.add, policy=calls.Policy(deadline=10), clock=clock).steps()
+    order = steps.send(None)
+    assert order.seconds == 10
+    assert not order.until.done()
+    clock.now = 10
+    with pytest.raises(WaitTimedOut, match="waited for one of 1 connections"):
+        steps.send(None)
+    first.give_back()
+    assert (pool_of(db).in_flight, pool_of(db).queued) == (0, 0)
+
+
+def test_what_remains_of_the_deadline_is_for_the_work(db, counter):
+    calls.limit(db, connections=1)
+    first = pool_of(db).ask()
+    clock = Clock()
+    steps = a_run(counter.add, policy=calls.Policy(deadline=10), clock=clock).steps()
+    waiting = steps.send(None)
+    clock.now = 4
+    first.give_back()
+    assert waiting.until.done()
+    order = steps.send(None)
+    assert order.seconds == 6
+    order.do()
+    assert result(steps) == 1
+
+
+def test_a_call_that_is_done_just_when_its_driver_says_late_has_its_result(db, counter):
+    steps = a_run(counter.add).steps()
+    steps.send(None).do()
+    assert result(steps, Reply.LATE) == 1
+
+
+def test_a_call_that_is_late_does_not_commit(db, counter):
+    steps = a_run(counter.add, policy=calls.Policy(deadline=10)).steps()
+    work = steps.send(None)
+    with pytest.raises(WaitTimedOut):
+        steps.send(Reply.LATE)
+    work.do()
+    assert get(db) == 0
+    assert pool_of(db).in_flight == 0
+
+
+def test_beyond_the_queue_calls_are_refused(db, counter):
+    calls.limit(db, connections=1, queue=2)
+    slots = [pool_of(db).ask() for _ in range(3)]
+    with pytest.raises(QueueFull, match="2 calls wait for one of 1 connections"):
+        threads.run(counter.add)
+    for slot in slots:
+        slot.give_back()
+    assert threads.run(counter.add) == 1
+
+
+def test_a_call_that_tries_again_goes_before_those_that_never_did(db, counter):
+    calls.limit(db, connections=1)
+    steps = a_run(counter.fail, ConflictError()).steps()
+    steps.send(None).do()
+    held = pool_of(db).ask()
+    new = pool_of(db).ask()
+    order = steps.send(None)
+    order = steps.send(None) if order.until is None else order
+    held.give_back()
+    assert order.until.done()
+    assert not new.granted.done()
+    new.give_back()
+    steps.close()
+    assert (pool_of(db).in_flight, pool_of(db).queued) == (0, 0)
+
+
+class Cancelled(BaseException):
+    pass
+
+
+@pytest.mark.slow
+@given(st.data())
+def test_wherever_runs_are_cancelled_no_slot_is_lost(data):
+    """Ten runs on two slots, in any order of steps; work is done by hand, before or after its run is cancelled."""
+    db = DB(None, pool_size=2)
+    put(db, counter=Counter())
+    connection = db.open()
+    counter = connection.root()["counter"]
+    pool, runs, forgotten = pool_of(db), {}, []
+    for number in range(data.draw(st.integers(1, 8))):
+        error = data.draw(st.sampled_from([None, ConflictError(), KeyError("no")]))
+        run = a_run(counter.fail, error) if error else a_run(counter.add)
+        runs[number] = [run.steps(), None]
+    while runs:
+        number = data.draw(st.sampled_from(sorted(runs)))
+        steps, order = runs[number]
+        if order is not None and data.draw(st.booleans()):
+            del runs[number]
+            if data.draw(st.booleans()):
+                with pytest.raises(Cancelled):
+                    steps.throw(Cancelled())
+            else:
+                steps.close()
+            if isinstance(order, Work):
+                forgotten.append(order)
+            continue
+        if isinstance(order, Wait) and order.until is not None and not order.until.done():
+            continue
+        if isinstance(order, Work):
+            order.do()
+        try:
+            runs[number][1] = steps.send(None)
+        except (StopIteration, KeyError, ConflictError):
+            del runs[number]
+        assert pool.in_flight <= 2
+    for order in forgotten:  # threads that were left, and get there late
+        order.do()
+    assert (pool.in_flight, pool.queued) == (0, 0)
+    connection.close()
+    db.close()
+
+
+def test_cancelled_in_another_thread_a_call_never_commits(db, counter):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(counter):
+        counter.add()
+        begun.set()
+        assert go_on.wait(10)
+
+    steps = a_run(counter.run, work).steps()
+    order = steps.send(None)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(order.do)
+        assert begun.wait(10)
+        with pytest.raises(Cancelled):
+            steps.throw(Cancelled())
+        go_on.set()
+        future.result(10)
+    assert get(db) == 0
+    assert pool_of(db).in_flight == 0
+
+
+def test_the_numbers_of_calls_add_up(db, counter):
+    before = calls.statistics()
+    errors = [ConflictError()]
+    threads.run(counter.run, lambda _: throw(errors.pop()) if errors else None)
+    with pytest.raises(KeyError):
+        threads.run(counter.fail, KeyError())
+    after = calls.statistics()
+    assert after.calls - before.calls == 2
+    assert after.failed - before.failed == 1
+    assert after.attempts - before.attempts == 3
+    assert after.conflicts["ConflictError"] - before.conflicts.get("ConflictError", 0) == 1
+    assert after.latencies.count == after.calls
+    assert 0 < after.latencies.median <= after.latencies.p95 <= after.latencies.p99 <= after.latencies.longest
+    assert after.latencies.longest <= after.latencies.total
+
+
+def test_what_is_under_way_and_what_waits_is_shown(db, counter):
+    calls.limit(db, connections=1)
+    before = calls.statistics()
+    one, other = a_run(counter.add).steps(), a_run(counter.add).steps()
+    one.send(None)
+    other.send(None)
+    now = calls.statistics()
+    assert (now.in_flight - before.in_flight, now.queued - before.queued) == (1, 1)
+    one.close()
+    other.close()
+    now = calls.statistics()
+    assert (now.in_flight - before.in_flight, now.queued - before.queued) == (0, 0)
+
+
+@pytest.mark.slow
+def test_ten_thousand_calls_leave_nothing_behind(db, counter):
+    errors = random.Random(1)
+
+    def work(counter):
+        calls.after_commit(int)
+        match errors.randrange(6):
+            case 0:
+                raise ConflictError
+            case 1:
+                raise KeyError("no")
+            case 2:
+                return counter
+        return counter.add()
+
+    def call(deadline=None):
+        try:
+            threads.run(counter.run, work, policy=calls.Policy(conflict_delay=0, deadline=deadline))
+        except Exception as exc:
+            return type(exc).__name__
+
+    for number in range(200):
+        call(60 if number % 10 == 0 else None)
+    db.pack()  # this storage remembers every revision
+    gc.collect()
+    objects, there, connections = len(gc.get_objects()), threading.active_count(), len(db.pool.all)
+    outcomes = {call(60 if number % 10 == 0 else None) for number in range(10_000)}
+    assert outcomes >= {None, "KeyError", "EscapedObject"}
+    db.pack()
+    gc.collect()
+    assert len(gc.get_objects()) - objects < 200
+    assert threading.active_count() <= max(there, 2 * pool_of(db).connections)
+    assert len(db.pool.all) == connections
+    assert pool_of(db).in_flight == 0
+    wait_for(lambda: calls.statistics().queued == 0)
