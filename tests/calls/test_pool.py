@@ -70,7 +70,7 @@ class Line(RuleBasedStateMachine):
             assert not slot.granted.done()
 
 
-TestLine = Line.TestCase
+TestLine = pytest.mark.slow(Line.TestCase)
 
 
 def test_a_database_has_one_pool_which_goes_with_it():

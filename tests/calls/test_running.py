@@ -3,6 +3,7 @@
 import gc
 import random
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -198,6 +199,13 @@ def test_wherever_runs_are_cancelled_no_slot_is_lost(data):
     db.close()
 
 
+def test_cancelled_before_its_work_begins_a_call_is_not_made(counter):
+    steps = a_run(counter.run, lambda _: pytest.fail("called")).steps()
+    order = steps.send(None)
+    steps.close()
+    order.do()
+
+
 def test_cancelled_in_another_thread_a_call_never_commits(db, counter):
     begun, go_on = threading.Event(), threading.Event()
 
@@ -225,11 +233,13 @@ def test_the_numbers_of_calls_add_up(db, counter):
     threads.run(counter.run, lambda _: throw(errors.pop()) if errors else None)
     with pytest.raises(KeyError):
         threads.run(counter.fail, KeyError())
+    with pytest.raises(ConflictError):
+        threads.run(counter.fail, ConflictError(), policy=calls.Policy(max_transaction_errors=1))
     after = calls.statistics()
-    assert after.calls - before.calls == 2
-    assert after.failed - before.failed == 1
-    assert after.attempts - before.attempts == 3
-    assert after.conflicts["ConflictError"] - before.conflicts.get("ConflictError", 0) == 1
+    assert after.calls - before.calls == 3
+    assert after.failed - before.failed == 2
+    assert after.attempts - before.attempts == 4
+    assert after.conflicts["ConflictError"] - before.conflicts.get("ConflictError", 0) == 2
     assert after.latencies.count == after.calls
     assert 0 < after.latencies.median <= after.latencies.p95 <= after.latencies.p99 <= after.latencies.longest
     assert after.latencies.longest <= after.latencies.total
@@ -247,6 +257,21 @@ def test_what_is_under_way_and_what_waits_is_shown(db, counter):
     other.close()
     now = calls.statistics()
     assert (now.in_flight - before.in_flight, now.queued - before.queued) == (0, 0)
+
+
+def test_a_call_that_waits_is_small(db, counter):
+    calls.limit(db, connections=1)
+    slot = pool_of(db).ask()
+    tracemalloc.start()
+    waiting = [a_run(counter.add, number).steps() for number in range(1000)]
+    for steps in waiting:
+        steps.send(None)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for steps in waiting:
+        steps.close()
+    slot.give_back()
+    assert size / len(waiting) < 5 * 1024
 
 
 @pytest.mark.slow

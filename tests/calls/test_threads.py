@@ -177,10 +177,11 @@ def test_a_call_that_blocks_is_left_at_its_deadline_and_never_committed(db, coun
     assert not over.is_set()
 
 
+@pytest.mark.parametrize("deadline", [None, 60])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_ends_a_program_goes_through_and_leaves_nothing_behind(db, counter, error):
+def test_what_ends_a_program_goes_through_and_leaves_nothing_behind(db, counter, error, deadline):
     with pytest.raises(error):
-        threads.run(counter.fail, error())
+        threads.run(counter.fail, error(), policy=calls.Policy(deadline=deadline))
     assert pool_of(db).in_flight == 0
     assert len(db.pool.available) == 1
     assert get(db) == 0

@@ -183,16 +183,6 @@ def test_a_storm_of_16_callers_on_one_counter_loses_none(db, counter):
     assert sum(calls.statistics().conflicts.values()) > sum(before.conflicts.values())
 
 
-def test_waiting_for_the_connection_ends_with_time(db, server):
-    assert zeo.wait_until_connected(db.storage, 1)
-    server.kill()
-    wait_for(lambda: not db.storage.is_connected())
-    assert not zeo.wait_until_connected(db.storage, 0.05)
-    waiting = in_a_thread(zeo.wait_until_connected, db.storage, 20)
-    server.start()
-    assert waiting.result(20)
-
-
 def test_a_commit_that_is_under_way_at_the_deadline_is_unknown_until_it_is_known(db, counter, server):
     with a_holder(server.address) as (holder, t):
         with pytest.raises(CommitUnknown, match="deadline") as caught:

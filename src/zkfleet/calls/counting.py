@@ -39,7 +39,7 @@ class Statistics:
         in_flight, queued: calls that have a connection now, and that wait for one.
         calls: how many are over, well or not.
         failed: how many of these ended with an error.
-        attempts: how many tries all calls needed until now.
+        attempts: how many tries these needed.
         conflicts: errors that were worth another try, by the name of their class.
         disconnect_waits: how often a call waited for its database to be connected again.
         outcomes_unknown: of how many commits it could not be found out whether they happened.
@@ -78,7 +78,7 @@ class Tally:
             self._sample.append(seconds)
 
     def conflict(self, error: BaseException) -> None:
-        """An attempt is to be made again."""
+        """An attempt failed in a way that may be worth another try."""
         with self._lock:
             self._conflicts[type(error).__name__] += 1
 

@@ -81,7 +81,7 @@ class Pool:
         with self._lock:
             if connections is not None:
                 self.connections = connections
-                self._drop_threads()
+                self._threads = None  # those there are end with the work that they have
             if queue is not None:
                 self.queue = queue
         self._grant()
@@ -126,11 +126,6 @@ class Pool:
                 # More than there are slots: asking for the outcome of a commit needs a thread and no slot.
                 self._threads = ThreadPoolExecutor(2 * self.connections, thread_name_prefix="zkfleet-call")
             return self._threads
-
-    def _drop_threads(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
 
     def _take_back(self, slot: Slot) -> None:
         with self._lock:

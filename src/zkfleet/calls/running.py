@@ -30,6 +30,7 @@ from zkfleet.calls.deciding import (
     Finish,
     Order,
     Retry,
+    Trouble,
 )
 from zkfleet.calls.policy import Policy
 from zkfleet.calls.pool import Slot, State, pool_of
@@ -172,11 +173,12 @@ class Run:
         order = self._course.failed(failure, chance=self._chance())
         if isinstance(order, AskOutcome):
             order = yield from self._ask(failure, self._course)
+        if failure.trouble is Trouble.CONFLICT or isinstance(order, Retry):
+            tally.conflict(failure.error)
         match order:
             case Fail(error):
                 raise error
             case Retry(seconds):
-                tally.conflict(failure.error)
                 logger.debug("call_conflict attempt=%d error=%s", self.attempts, type(failure.error).__name__)
                 yield from self._pause(seconds, failure.error)
             case AwaitConnection(at_least, at_most):

@@ -18,8 +18,8 @@ PAUSE = 0.05
 def client_storage(storage: Any) -> ClientStorage | None:
     """Return the client storage that a storage is, or is wrapped around; None if there is none."""
     while not isinstance(storage, ClientStorage):
-        # A DemoStorage keeps changes in one and reads the rest from the other.
-        storage = getattr(storage, "changes", None) or getattr(storage, "base", None)
+        # So it is called by DemoStorage and by those that compress and encrypt.
+        storage = getattr(storage, "base", None)
         if storage is None:
             return None
     return storage
