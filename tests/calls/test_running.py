@@ -1,9 +1,11 @@
 """The orders of a run, carried out by hand: what a door may do at each of them."""
 
+import contextlib
 import gc
 import random
 import threading
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -272,6 +274,32 @@ def test_a_call_that_waits_is_small(db, counter):
         steps.close()
     slot.give_back()
     assert size / len(waiting) < 5 * 1024
+
+
+class Mishap(Exception):
+    pass
+
+
+@pytest.mark.parametrize("policy", [calls.Policy(), calls.Policy(max_errors={Mishap: 3}, conflict_delay=0)])
+def test_an_error_that_was_dealt_with_is_gone_with_all_that_it_held(counter, policy):
+    met = []
+
+    def work(counter):
+        error = Mishap()
+        met.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(Mishap):
+            threads.run(counter.run, work, policy=policy)
+        assert [one() for one in met] == [None] * (3 if policy.max_errors else 1)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow

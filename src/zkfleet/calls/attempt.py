@@ -48,6 +48,10 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
 
     def __init__(self) -> None:
         super().__init__(explicit=True)
+        self.transaction: Any = None
+
+    def start(self) -> None:
+        """Begin it."""
         self.transaction = super().begin()
 
     def begin(self) -> NoReturn:
@@ -171,6 +175,8 @@ class Attempt:
         manager = OneTransaction()
         connection = database.open(manager)
         try:
+            # Now, and not before: what fails here must not cost us the connection with its cache.
+            manager.start()
             self._call(connection, manager, may_be_marked=bool(storages))
         except Exception as exc:
             self._fail(exc, manager)

@@ -147,12 +147,12 @@ class Request:
         kind = type(value)
         if kind in ATOMS:
             return value
+        if kind is MethodType:
+            return self._method(value, place, depth)
         if isinstance(value, Persistent):
             return self._placed(value, place)
         if kind is Ref:
             return self._known(value, place)
-        if isinstance(value, MethodType):
-            return self._method(value, place, depth)
         if isinstance(value, (BuiltinMethodType, MethodWrapperType)):
             return self._made(value, getattr, (value.__self__, value.__name__), place, depth)
         if isinstance(value, functools.partial):

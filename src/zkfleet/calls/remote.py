@@ -73,20 +73,24 @@ def connection_back(database: Any, seconds: float) -> "Future[bool]":
     All who wait share it, and the one thread that waits for them. Its error, if it has
     one, is `Closed`.
     """
+    clients = storages(database)
     with _lock:
         future = _returning.get(database)
         if future is None or future.done():
             future = _returning[database] = Future()
             future.set_running_or_notify_cancel()
-            waiting = (future, storages(database), seconds)
-            threading.Thread(target=_wait, args=waiting, name="zkfleet-reconnect", daemon=True).start()
+            if all(client.is_connected() for client in clients):
+                future.set_result(True)
+            else:
+                waiting = (future, clients, seconds)
+                threading.Thread(target=_wait, args=waiting, name="zkfleet-reconnect", daemon=True).start()
         return future
 
 
-def _wait(future: "Future[bool]", storages: list[Any], seconds: float) -> None:
+def _wait(future: "Future[bool]", clients: list[Any], seconds: float) -> None:
     from zkfleet.zeo import wait_until_connected
 
     try:
-        future.set_result(all(wait_until_connected(storage, seconds) for storage in storages))
+        future.set_result(all(wait_until_connected(storage, seconds) for storage in clients))
     except BaseException as exc:  # whatever it is, those who wait get it
         future.set_exception(exc)

@@ -140,10 +140,16 @@ class Run:
                 raise
             if reply is Reply.LATE:
                 self._leave(attempt)
-            if attempt.failure is None:
+            # An error holds the frames that it came through, and these hold the attempt: the circle
+            # is broken here, or objects of the connection would live until somebody collects garbage.
+            failure, attempt.failure = attempt.failure, None
+            if failure is None:
                 return attempt
-            order = yield from self._next(attempt.failure)
-            if isinstance(order, Finish):
+            try:
+                finished = yield from self._next(failure)
+            finally:
+                del failure
+            if finished:
                 return attempt
 
     def _wait_for(self, slot: Slot) -> Generator[Work | Wait, Any, None]:
@@ -167,24 +173,27 @@ class Run:
 
     # -- what follows from a failure
 
-    def _next(self, failure: Failure) -> Generator[Work | Wait, Any, Order]:
-        if self._course is None:
-            self._course = Course(self._policy)
-        order = self._course.failed(failure, chance=self._chance())
+    def _next(self, failure: Failure) -> Generator[Work | Wait, Any, bool]:
+        """Do what follows from a failure, and return whether it was none after all."""
+        course = self._course = self._course or Course(self._policy)
+        order = course.failed(failure, chance=self._chance())
         if isinstance(order, AskOutcome):
-            order = yield from self._ask(failure, self._course)
+            order = yield from self._ask(failure, course)
         if failure.trouble is Trouble.CONFLICT or isinstance(order, Retry):
             tally.conflict(failure.error)
-        match order:
-            case Fail(error):
-                raise error
-            case Retry(seconds):
-                logger.debug("call_conflict attempt=%d error=%s", self.attempts, type(failure.error).__name__)
-                yield from self._pause(seconds, failure.error)
-            case AwaitConnection(at_least, at_most):
-                tally.disconnected()
-                yield from self._await_connection(at_least, at_most, failure.error)
-        return order
+        try:
+            match order:
+                case Fail():
+                    raise order.error
+                case Retry(seconds):
+                    logger.debug("call_conflict attempt=%d error=%s", self.attempts, type(failure.error).__name__)
+                    yield from self._pause(seconds, failure.error)
+                case AwaitConnection(at_least, at_most):
+                    tally.disconnected()
+                    yield from self._await_connection(at_least, at_most, failure.error)
+            return isinstance(order, Finish)
+        finally:
+            del failure, order
 
     def _ask(self, failure: Failure, course: Course) -> Generator[Work | Wait, Any, Order]:
         left, timeout = self._left(), self._policy.outcome_timeout
