@@ -1,6 +1,7 @@
 import contextvars
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ZODB.POSException import ConflictError
@@ -92,6 +93,24 @@ def test_outside_of_a_call_there_is_nothing_to_come_after(counter):
         calls.after_commit(print)
     with pytest.raises(BadInput, match="outside of a call"):
         threads.run(calls.after_commit, print)
+
+
+def test_what_a_call_leaves_behind_is_outside_of_it(db, counter):
+    """A callback that the call hands to an event loop has a copy of its context."""
+    left = []
+    threads.run(counter.run, lambda _: left.append(contextvars.copy_context()))
+    with pytest.raises(BadInput, match="outside of a call"):
+        left[0].run(calls.after_commit, print)
+    assert left[0].run(threads.run, counter.add) == 1
+
+
+def test_another_thread_with_the_context_of_a_call_is_outside_of_it(counter):
+    def work(counter):
+        context = contextvars.copy_context()
+        with ThreadPoolExecutor(1) as pool, pytest.raises(BadInput, match="outside of a call"):
+            pool.submit(context.run, calls.after_commit, print).result(10)
+
+    threads.run(counter.run, work)
 
 
 def test_a_call_with_a_deadline_sees_the_callers_context(counter):

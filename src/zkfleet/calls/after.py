@@ -8,7 +8,8 @@ the reactor or loop or thread that asked for the call.
 
 import logging
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from threading import get_ident
 from typing import Any, NamedTuple
 
 from zkfleet.errors import BadInput
@@ -24,8 +25,38 @@ class Action(NamedTuple):
     keywords: dict[str, Any]
 
 
-# The actions of the call that is under way in this context.
-current: ContextVar[list[Action] | None] = ContextVar("zkfleet.calls.after", default=None)
+class Actions(list[Action]):
+    """What was noted down in one attempt.
+
+    A context is copied to threads and callbacks that may outlive the call, or run beside it; these are not
+    inside of it.
+
+    Attributes:
+        thread: the one in which the call is under way; None before and after.
+    """
+
+    thread: int | None = None
+
+
+_current: ContextVar[Actions | None] = ContextVar("zkfleet.calls.after", default=None)
+
+
+def enter(actions: Actions) -> Token[Actions | None]:
+    """Have actions noted down here from now on, in this thread."""
+    actions.thread = get_ident()
+    return _current.set(actions)
+
+
+def leave(actions: Actions, token: Token[Actions | None]) -> None:
+    """The call is over."""
+    _current.reset(token)
+    actions.thread = None
+
+
+def is_inside_a_call() -> bool:
+    """Whether a call is under way in this thread and context."""
+    actions = _current.get()
+    return actions is not None and actions.thread == get_ident()
 
 
 def after_commit(function: Callable[..., object], *args: Any, **keywords: Any) -> None:
@@ -38,18 +69,13 @@ def after_commit(function: Callable[..., object], *args: Any, **keywords: Any) -
     Raises:
         BadInput: no call is under way here.
     """
-    actions = current.get()
-    if actions is None:
+    actions = _current.get()
+    if actions is None or actions.thread != get_ident():
         raise BadInput(
             "after_commit() outside of a call: there is no transaction that it could come after",
             hint="call it in a function that is run by zkfleet.calls, in the same thread",
         )
     actions.append(Action(function, args, keywords))
-
-
-def is_inside_a_call() -> bool:
-    """Whether a call is under way in this context."""
-    return current.get() is not None
 
 
 def perform(actions: Iterable[Action]) -> None:

@@ -46,9 +46,7 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
     Aborting is not refused: closing a database does that to all transactions on it.
     """
 
-    def __init__(self) -> None:
-        super().__init__(explicit=True)
-        self.transaction: Any = None
+    transaction: Any = None
 
     def start(self) -> None:
         """Begin it."""
@@ -118,13 +116,13 @@ class Attempt:
         request: Request,
         slot: Slot,
         policy: Policy,
-        late: Callable[[list[after.Action]], object] = after.perform,
+        late: Callable[[after.Actions], object] = after.perform,
     ) -> None:
         self._request, self._slot, self._policy, self._late = request, slot, policy, late
         self._lock = threading.Lock()
         self._stage = Stage.NEW
         self.value: Any = None
-        self.actions: list[after.Action] = []
+        self.actions = after.Actions()
         self.failure: Failure | None = None
         self.marker: Any = None
         self.began_commit = self.committed = False
@@ -172,7 +170,7 @@ class Attempt:
         database = self._request.open_database()
         storages = remote.storages(database)
         remote.refuse_if_disconnected(storages)
-        manager = OneTransaction()
+        manager = OneTransaction(explicit=True)
         connection = database.open(manager)
         try:
             # Now, and not before: what fails here must not cost us the connection with its cache.
@@ -196,16 +194,16 @@ class Attempt:
 
     def _call(self, connection: Connection, manager: OneTransaction, *, may_be_marked: bool) -> None:
         function, args, keywords = self._request.on(connection)
-        token = after.current.set(self.actions)
+        token = after.enter(self.actions)
         try:
             value = function(*args, **keywords)
         finally:
-            after.current.reset(token)
+            after.leave(self.actions, token)
             manager.check()
         self.value = results.checked(value, connection, as_reference=self._policy.results == "reference")
         transaction = manager.transaction
         if transaction.isDoomed():
-            self.actions = []
+            self.actions.clear()
             return
         # Not before: hooks of the call that fail would take the mark's own with them.
         if may_be_marked:

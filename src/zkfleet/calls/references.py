@@ -115,12 +115,12 @@ class Request:
         Raises:
             ObjectGone: an object is not in the database, or its class not in this program.
         """
-        keywords = self._keywords and {name: _resolve(value, connection) for name, value in self._keywords.items()}
-        return (
-            _resolve(self._function, connection),
-            [_resolve(value, connection) for value in self._args],
-            keywords,
-        )
+        function, args, keywords = _resolve(self._function, connection), self._args, self._keywords
+        if args:
+            args = [_resolve(value, connection) for value in args]
+        if keywords:
+            keywords = {name: _resolve(value, connection) for name, value in keywords.items()}
+        return function, args, keywords
 
     @property
     def is_closed(self) -> bool:
@@ -163,19 +163,19 @@ class Request:
         return value
 
     def _placed(self, value: Any, place: str) -> Ref:
-        if value._p_jar is None or value._p_oid is None:
+        jar, oid = value._p_jar, value._p_oid
+        # A new one that was added to a connection has an oid, but no transaction wrote it yet.
+        if jar is None or oid is None or (value._p_serial == z64 and value._p_changed is not None):
             raise _not_committed(value, place)
-        # A new one that was added to a connection has an oid, and no transaction wrote it yet.
-        if value._p_serial == z64 and value._p_changed is not None:
-            raise _not_committed(value, place)
-        database = value._p_jar.db()
-        self._belongs(database, place)
-        return Ref(database.database_name, value._p_oid)
+        database = jar.db()
+        if database is not self.database:
+            self._belongs(database, place)
+        return Ref(database.database_name, oid)
 
     def _known(self, value: Ref, place: str) -> Ref:
         self._refs += 1
         home = value._home and value._home()
-        if home is not None:
+        if home is not None and home is not self.database:
             self._belongs(home, place)
         return value
 
@@ -186,7 +186,7 @@ class Request:
             raise BadInput(f"{place} belongs to the database {name!r}, which is closed", hint="open it, and load anew")
         if self.database is None:
             self.database = database
-        elif database is not self.database and self.database.databases.get(name) is not database:
+        elif self.database.databases.get(name) is not database:
             raise BadInput(
                 f"{place} belongs to the database {name!r}, and the call to {self.database.database_name!r}",
                 hint="open both with one `databases` dictionary, as a multi-database, or pass what can be copied",

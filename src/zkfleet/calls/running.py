@@ -11,11 +11,10 @@ over, by throwing in what cancels it, or by closing it.  Then no slot is lost.
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from zkfleet.calls import after, remote
 from zkfleet.calls.attempt import Attempt, Stage
@@ -46,8 +45,7 @@ class Reply(Enum):
     LATE = "late"
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """Call this, which may block, and reply what it returns.
 
     Attributes:
@@ -60,8 +58,7 @@ class Work:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Wait until this is done, or so many seconds, whichever comes first; the reply does not matter.
 
     Attributes:
@@ -96,7 +93,7 @@ class Run:
         request: Request,
         policy: Policy,
         *,
-        late: Callable[[Iterable[after.Action]], object] = after.perform,
+        late: Callable[[after.Actions], object] = after.perform,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -218,7 +215,7 @@ class Run:
 
     def _pause(self, seconds: float, error: Exception) -> Generator[Work | Wait, Any, None]:
         left = self._left()
-        if left is not None and left <= seconds:
+        if left is not None and left <= max(0.0, seconds):
             raise self._late_error(f"it was tried {self.attempts} times", error) from error
         if seconds > 0:
             yield Wait(None, seconds)

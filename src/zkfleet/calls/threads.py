@@ -33,7 +33,7 @@ def run(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **k
         function: a method of a persistent object, or any other callable.
         args: its positional arguments.
         policy: how often it is tried, and how long.
-        keywords: its keyword arguments.
+        keywords: its keyword arguments; `functools.partial` passes on one that is called `policy`.
 
     Returns:
         What it returned, after it was committed.
