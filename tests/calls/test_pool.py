@@ -122,6 +122,17 @@ def test_threads_that_wait_leave_and_ask_lose_no_slot():
     assert max(most) <= 4
 
 
+def test_threads_that_were_got_before_a_change_of_the_limit_take_work_and_end_afterwards():
+    pool = Pool(2)
+    threads = pool.threads
+    pool.limit(connections=3)
+    thread = threads.submit(threading.current_thread).result(10)
+    assert pool.threads is not threads
+    del threads
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_what_is_granted_may_be_given_back_by_who_is_told(db):
     """A callback of the grant that gives the slot back at once, on the thread of who gave it back."""
     pool = Pool(1)
