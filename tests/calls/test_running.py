@@ -229,6 +229,24 @@ def test_cancelled_in_another_thread_a_call_never_commits(db, counter):
     assert pool_of(db).in_flight == 0
 
 
+def test_cancelled_just_after_its_commit_a_call_has_its_actions_performed(db, counter):
+    done = []
+
+    def late(actions):
+        done.append("late")
+        calls.after.perform(actions)
+
+    def work(counter):
+        calls.after_commit(done.append, counter.add())
+
+    steps = a_run(counter.run, work, late=late).steps()
+    steps.send(None).do()
+    with pytest.raises(Cancelled):
+        steps.throw(Cancelled())
+    assert get(db) == 1
+    assert done == ["late", 1]
+
+
 def test_the_numbers_of_calls_add_up(db, counter):
     before = calls.statistics()
     errors = [ConflictError()]

@@ -133,7 +133,8 @@ class Run:
             try:
                 reply = yield Work(attempt.run, self._left())
             except BaseException:
-                attempt.abandon()
+                if attempt.abandon() is Stage.OVER and attempt.committed:
+                    self._late(attempt.actions)
                 raise
             if reply is Reply.LATE:
                 self._leave(attempt)
