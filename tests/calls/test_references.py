@@ -16,6 +16,7 @@ from tests.calls.conftest import get, put
 from tests.calls.things import Counter
 from zkfleet import calls
 from zkfleet.calls import threads
+from zkfleet.calls.references import Request
 from zkfleet.errors import BadInput, Closed, ObjectGone
 
 CONTAINERS = calls.Policy(allow_containers=True)
@@ -99,6 +100,45 @@ def test_a_container_without_objects_is_passed_as_it_is(counter):
     given = [1, {"a": (2,)}]
     assert threads.run(counter.run, lambda _, got: got is given, given)
     assert threads.run(counter.run, lambda _, got: got is given, given, policy=CONTAINERS)
+
+
+# -- arguments that are added
+
+
+def test_arguments_can_be_added_again_and_again(db, root, counter):
+    put(db, other=Counter(10))
+    root._p_jar.sync()
+    base = Request(shown, [counter], {"b": 1}, allow_containers=False)
+    one, other = base.with_more([1], {}), base.with_more([root["other"]], {"b": 2, "c": counter})
+    with db.transaction() as connection:
+        assert called(base, connection) == "Counter b=1"
+        assert called(one, connection) == "Counter 1 b=1"
+        assert called(other, connection) == "Counter Counter b=2 c=Counter"
+    with pytest.raises(BadInput, match=r"argument 1 is .*no transaction has stored"):
+        base.with_more([Counter()], {})
+
+
+def test_added_arguments_may_be_what_needs_a_database_and_must_be_of_the_same_one(counter, two):
+    plain = Request(shown, [1], allow_containers=False)
+    assert plain.database is None
+    assert called(plain, None) == "1"
+    assert plain.with_more([counter], {}).database is counter._p_jar.db()
+    connection, stranger = opened(two["b"])
+    with pytest.raises(BadInput, match="argument 2 belongs to the database 'b'"):
+        plain.with_more([counter, stranger], {})
+    connection.close()
+
+
+def called(request, connection):
+    function, args, keywords = request.on(connection)
+    return function(*args, **keywords)
+
+
+def shown(*args, **keywords):
+    def name(value):
+        return type(value).__name__ if isinstance(value, Counter) else str(value)
+
+    return " ".join([*map(name, args), *(f"{key}={name(value)}" for key, value in keywords.items())])
 
 
 # -- references

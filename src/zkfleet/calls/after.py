@@ -78,6 +78,20 @@ def after_commit(function: Callable[..., object], *args: Any, **keywords: Any) -
     actions.append(Action(function, args, keywords))
 
 
+def refuse_inside_a_call() -> None:
+    """Check that no call is under way in this context, for those who would wait for another one there.
+
+    Raises:
+        BadInput: one is.
+    """
+    if is_inside_a_call():
+        raise BadInput(
+            "a call inside of a call would wait for a connection while it holds one",
+            hint="call the method itself, which makes it part of this transaction, or have the other one made by "
+            "zkfleet.calls.after_commit()",
+        )
+
+
 def perform(actions: Iterable[Action]) -> None:
     """Do what was noted down, in order."""
     for action in actions:

@@ -99,10 +99,26 @@ class Request:
         self.database: Any = None
         self._containers, self._refs = allow_containers, 0
         self._function = self._kept(function, "the callable", DEPTH)
-        self._args = [self._kept(value, f"argument {n}", DEPTH) for n, value in enumerate(args)]
-        self._keywords = {
-            name: self._kept(value, f"argument {name!r}", DEPTH) for name, value in (keywords or {}).items()
-        }
+        self._args: list[Any] = []
+        self._keywords: dict[str, Any] = {}
+        self._add(args, keywords or {})
+
+    def with_more(self, args: Iterable[Any], keywords: Mapping[str, Any]) -> "Request":
+        """Return another one with more arguments; of keywords with one name the new one counts.
+
+        Raises:
+            BadInput: something cannot be found again on another connection.
+        """
+        more = object.__new__(Request)
+        for name in Request.__slots__:
+            setattr(more, name, getattr(self, name))
+        more._add(args, keywords)
+        return more
+
+    def _add(self, args: Iterable[Any], keywords: Mapping[str, Any]) -> None:
+        new = [self._kept(value, f"argument {n}", DEPTH) for n, value in enumerate(args, len(self._args))]
+        named = {name: self._kept(value, f"argument {name!r}", DEPTH) for name, value in keywords.items()}
+        self._args, self._keywords = [*self._args, *new], {**self._keywords, **named}
         if self.database is None and self._refs:
             raise BadInput(
                 f"nothing says which database {self._refs} of the arguments are in: these refs are of another process",
@@ -110,7 +126,7 @@ class Request:
             )
 
     def on(self, connection: Connection) -> tuple[Any, list[Any], dict[str, Any]]:
-        """Return the callable and its arguments with the objects of a connection.
+        """Return the callable and its arguments with the objects of a connection, which may be None if there are none.
 
         Raises:
             ObjectGone: an object is not in the database, or its class not in this program.

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import wait
 from typing import Any, ParamSpec, TypeVar
 
-from zkfleet.calls.after import is_inside_a_call
+from zkfleet.calls.after import is_inside_a_call, refuse_inside_a_call
 from zkfleet.calls.policy import Policy
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
-from zkfleet.errors import BadInput
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,12 +46,7 @@ def run(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **k
     request = Request(function, args, keywords, allow_containers=policy.allow_containers)
     if request.database is None:
         return function(*args, **keywords)
-    if is_inside_a_call():
-        raise BadInput(
-            "a call inside of a call would wait for a connection while it holds one",
-            hint="call the method itself, which makes it part of this transaction, or have the other one made by "
-            "zkfleet.calls.after_commit()",
-        )
+    refuse_inside_a_call()
     result: T = drive(Run(request, policy))
     return result
 
