@@ -117,3 +117,18 @@ def test_a_call_with_a_deadline_sees_the_callers_context(counter):
     variable = contextvars.ContextVar("variable")
     variable.set("seen")
     assert threads.run(counter.run, lambda _: variable.get(), policy=calls.Policy(deadline=60)) == "seen"
+
+
+def test_a_context_that_was_copied_in_a_call_is_outside_of_it_afterwards(db, counter):
+    """As those of things that an event loop is to call later."""
+    copied = []
+
+    def work(counter):
+        copied.append(contextvars.copy_context())
+        copied[-1].run(calls.after_commit, int)
+        return counter.add()
+
+    threads.run(counter.run, work)
+    with pytest.raises(BadInput, match="outside of a call"):
+        copied[0].run(calls.after_commit, print)
+    assert copied[0].run(threads.run, counter.run, lambda counter: counter.add()) == 2

@@ -19,6 +19,7 @@ from tests.calls.things import Counter
 from tests.conftest import wait_for
 from zkfleet import calls
 from zkfleet.calls import threads
+from zkfleet.calls.attempt import Stage
 from zkfleet.calls.pool import pool_of
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
@@ -227,6 +228,19 @@ def test_cancelled_in_another_thread_a_call_never_commits(db, counter):
         future.result(10)
     assert get(db) == 0
     assert pool_of(db).in_flight == 0
+
+
+def test_who_cancels_can_see_how_far_it_was(counter):
+    run = a_run(counter.add)
+    steps = run.steps()
+    assert run.attempt is None
+    order = steps.send(None)
+    assert order.is_attempt
+    assert run.attempt.left_at is None
+    order.do()
+    steps.close()
+    assert run.attempt.left_at is Stage.OVER
+    assert run.attempt.committed
 
 
 def test_cancelled_just_after_its_commit_a_call_has_its_actions_performed(db, counter):

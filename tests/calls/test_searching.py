@@ -9,7 +9,7 @@ from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
 from tests.calls.things import Counter
-from zkfleet.calls.searching import DEPTH, find
+from zkfleet.calls.searching import DEPTH, find, leave_alone
 
 THING = Counter()
 TREE = OOBTree({1: 2})
@@ -124,3 +124,14 @@ def test_attributes_that_raise_are_left_alone():
             raise RuntimeError("no")
 
     assert find({"a": Hostile()}, "it", attributes=True) is None
+
+
+def test_what_is_to_be_left_alone_is_not_looked_into():
+    class Promise(Plain):
+        pass
+
+    assert find(Promise(thing=THING), "result", attributes=True)
+    leave_alone(Promise)
+    leave_alone(Promise)
+    assert find([Promise(thing=THING)], "result", attributes=True) is None
+    assert find([Promise(thing=THING), THING], "result", attributes=True).place == "result[1]"

@@ -104,11 +104,12 @@ class Attempt:
         failure: what went wrong, or None.
         marker: what its transaction is recognised by, if it is.
         began_commit, committed: how far it got with that.
+        left_at: how far it was when it was abandoned; None if it was not.
     """
 
     __slots__ = (
         *("_late", "_lock", "_policy", "_request", "_slot", "_stage"),
-        *("actions", "began_commit", "committed", "failure", "marker", "value"),
+        *("actions", "began_commit", "committed", "failure", "left_at", "marker", "value"),
     )
 
     def __init__(
@@ -126,6 +127,7 @@ class Attempt:
         self.failure: Failure | None = None
         self.marker: Any = None
         self.began_commit = self.committed = False
+        self.left_at: Stage | None = None
 
     def run(self) -> None:
         """Make the attempt; errors are told in `failure`.
@@ -151,7 +153,7 @@ class Attempt:
         over: what came out is there to be read.
         """
         with self._lock:
-            before = self._stage
+            before = self.left_at = self._stage
             if before is not Stage.OVER:
                 self._stage = Stage.ABANDONED
         if before is Stage.NEW:

@@ -52,10 +52,13 @@ class Work(NamedTuple):
         do: what to call, in the context of the caller; what it raises goes to the caller, and ends the run.
         seconds: after which to reply `Reply.LATE` while it goes on elsewhere; None for never. Who
             does it where it cannot be left may ignore this.
+        is_attempt: whether it is an attempt at the call, which belongs where the door says; anything
+            else is done by whichever thread may block.
     """
 
     do: Callable[[], Any]
     seconds: float | None
+    is_attempt: bool = True
 
 
 class Wait(NamedTuple):
@@ -86,6 +89,7 @@ class Run:
 
     Attributes:
         attempts: how many were begun.
+        attempt: the last of them, or None.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Run:
         self._began = clock()
         self._deadline = None if policy.deadline is None else self._began + policy.deadline
         self.attempts = 0
+        self.attempt: Attempt | None = None
         self.pool = pool_of(request.database)
 
     def steps(self) -> Steps:
@@ -128,7 +133,7 @@ class Run:
             slot = self.pool.ask(again=self.attempts > 0)
             if slot.granted is not None:
                 yield from self._wait_for(slot)
-            attempt = Attempt(self._request, slot, self._policy, self._late)
+            attempt = self.attempt = Attempt(self._request, slot, self._policy, self._late)
             self.attempts += 1
             try:
                 reply = yield Work(attempt.run, self._left())
@@ -197,7 +202,7 @@ class Run:
         left, timeout = self._left(), self._policy.outcome_timeout
         timeout = timeout if left is None else min(left, timeout)
         database, marker = self._request.database, failure.marker
-        reply = yield Work(lambda: remote.ask(database, marker, timeout), left)
+        reply = yield Work(lambda: remote.ask(database, marker, timeout), left, is_attempt=False)
         answer, reason = (Answer.UNKNOWN, "the deadline passed") if reply is Reply.LATE else reply
         if answer is Answer.UNKNOWN:
             tally.unknown()

@@ -20,11 +20,22 @@ from ZODB.DB import DB
 DEPTH = 16
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, type, range})
 # They hold objects of connections, and may be passed around.
-OWNERS = (DB, ModuleType, type)
+_owners: tuple[type, ...] = (DB, ModuleType, type)
 SEQUENCES = (list, tuple, set, frozenset, deque)
 # What goes on after its transaction has ended, and then reads objects of a connection that somebody else
 # has.  As an argument, an iterator has nothing left to give to a second attempt.
 LAZY = (Iterator, AsyncIterator, Coroutine)
+
+
+def leave_alone(kind: type) -> None:
+    """Do not look into things of a class.
+
+    For the promises of an event loop, which lead to the loop and all that it has; the door
+    of that loop looks at what they are kept with.
+    """
+    global _owners
+    if kind not in _owners:
+        _owners = (*_owners, kind)
 
 
 class Found(NamedTuple):
@@ -62,7 +73,7 @@ class _Search:
     def find(self, value: Any, place: str, depth: int) -> Found | None:
         if is_kept_in(value):
             return Found(place, value)
-        if not depth or id(value) in self._seen or isinstance(value, OWNERS):
+        if not depth or id(value) in self._seen or isinstance(value, _owners):
             return None
         self._seen.add(id(value))
         for where, part in self._parts(value):
