@@ -95,15 +95,6 @@ def test_outside_of_a_call_there_is_nothing_to_come_after(counter):
         threads.run(calls.after_commit, print)
 
 
-def test_what_a_call_leaves_behind_is_outside_of_it(db, counter):
-    """A callback that the call hands to an event loop has a copy of its context."""
-    left = []
-    threads.run(counter.run, lambda _: left.append(contextvars.copy_context()))
-    with pytest.raises(BadInput, match="outside of a call"):
-        left[0].run(calls.after_commit, print)
-    assert left[0].run(threads.run, counter.add) == 1
-
-
 def test_another_thread_with_the_context_of_a_call_is_outside_of_it(counter):
     def work(counter):
         context = contextvars.copy_context()

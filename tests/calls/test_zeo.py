@@ -3,6 +3,7 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import transaction
@@ -113,14 +114,62 @@ def test_wherever_the_connection_is_lost_a_call_is_counted_once(db, link, counte
     assert done == [1]
 
 
-def test_a_server_that_dies_between_vote_and_finish_is_waited_for(db, link, counter, server):
-    link.lose("tpc_finish", "late")
+@pytest.mark.parametrize("where", ["loadBefore", "vote", "tpc_finish"])
+def test_a_server_that_dies_on_a_call_is_waited_for(db, link, counter, server, where):
+    if where == "loadBefore":
+        db.storage._cache.clear()
+        db.cacheMinimize()
+    link.lose(where, "late")
     result = in_a_thread(threads.run, Counter.add, counter, policy=PATIENT)
     assert link.lost.wait(10)
     server.kill()
     server.start()
     assert result.result(20) == 1
     assert get(db) == 1
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two databases, the links to them and their servers, by name."""
+    with ExitStack() as opened:
+        databases, links, servers = {}, {}, {}
+        for name in "ab":
+            folder = tmp_path / name
+            folder.mkdir()
+            servers[name] = opened.enter_context(ZeoServer(folder))
+            links[name] = opened.enter_context(Losing(servers[name].port))
+            storage = ClientStorage(links[name].address, wait_timeout=10)
+            db = DB(storage, databases=databases, database_name=name)
+            opened.callback(db.close)
+            put(db, counter=Counter(10))
+        yield databases, links, servers
+
+
+def reference(db):
+    with db.transaction() as connection:
+        return calls.ref(connection.root()["counter"])
+
+
+def test_what_is_in_one_database_and_not_in_the_other_is_unknown(two):
+    databases, links, _ = two
+    first, last = sorted("ab", key=lambda name: databases[name].storage.sortKey())
+    links[last].lose("tpc_finish", "request")
+    with pytest.raises(CommitUnknown, match=f"{last}: not committed"):
+        threads.run(Counter.take_from, reference(databases["a"]), reference(databases["b"]))
+    assert {name: get(databases[name]) != 10 for name in "ab"} == {first: True, last: False}
+
+
+def test_a_database_that_a_call_does_not_need_may_be_away(two):
+    databases, _, servers = two
+    refs = {name: reference(databases[name]) for name in "ab"}
+    servers["b"].kill()
+    wait_for(lambda: not databases["b"].storage.is_connected())
+    assert threads.run(Counter.add, refs["a"]) == 11
+    before = calls.statistics().disconnect_waits
+    both = in_a_thread(threads.run, Counter.take_from, refs["a"], refs["b"], policy=PATIENT)
+    wait_for(lambda: calls.statistics().disconnect_waits > before)
+    servers["b"].start()
+    assert both.result(20) == 12
 
 
 # A request that is held back keeps the commit lock with it, and as long as that is so nobody can tell.

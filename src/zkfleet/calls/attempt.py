@@ -170,14 +170,13 @@ class Attempt:
 
     def _open(self) -> None:
         database = self._request.open_database()
-        storages = remote.storages(database)
-        remote.refuse_if_disconnected(storages)
+        remote.refuse_if_disconnected(self._request.databases)
         manager = OneTransaction(explicit=True)
         connection = database.open(manager)
         try:
             # Now, and not before: what fails here must not cost us the connection with its cache.
             manager.start()
-            self._call(connection, manager, may_be_marked=bool(storages))
+            self._call(connection, manager)
         except Exception as exc:
             self._fail(exc, manager)
         finally:
@@ -194,7 +193,7 @@ class Attempt:
             closed.__cause__, error = error, closed
         self.failure = Failure(error, trouble_of(error, manager), self.began_commit, self.marker)
 
-    def _call(self, connection: Connection, manager: OneTransaction, *, may_be_marked: bool) -> None:
+    def _call(self, connection: Connection, manager: OneTransaction) -> None:
         function, args, keywords = self._request.on(connection)
         token = after.enter(self.actions)
         try:
@@ -208,7 +207,7 @@ class Attempt:
             self.actions.clear()
             return
         # Not before: hooks of the call that fail would take the mark's own with them.
-        if may_be_marked:
+        if remote.clients(connection.db().databases.values()):
             self.marker = remote.mark(transaction)
         if not self._move(Stage.COMMITTING):
             raise Abandoned

@@ -86,7 +86,7 @@ class Request:
         BadInput: something cannot be found again on another connection.
     """
 
-    __slots__ = ("_args", "_containers", "_function", "_keywords", "_refs", "database")
+    __slots__ = ("_args", "_containers", "_function", "_keywords", "_names", "_refs", "database")
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class Request:
     ) -> None:
         self.database: Any = None
         self._containers, self._refs = allow_containers, 0
+        self._names: tuple[str, ...] = ()
         self._function = self._kept(function, "the callable", DEPTH)
         self._args: list[Any] = []
         self._keywords: dict[str, Any] = {}
@@ -137,6 +138,12 @@ class Request:
         if keywords:
             keywords = {name: _resolve(value, connection) for name, value in keywords.items()}
         return function, args, keywords
+
+    @property
+    def databases(self) -> list[Any]:
+        """The databases that it is known to need; more may be reached from their objects."""
+        there = self.database.databases
+        return [there[name] for name in self._names if name in there]
 
     @property
     def is_closed(self) -> bool:
@@ -190,6 +197,7 @@ class Request:
 
     def _known(self, value: Ref, place: str) -> Ref:
         self._refs += 1
+        self._needs(value.database)
         home = value._home and value._home()
         if home is not None and home is not self.database:
             self._belongs(home, place)
@@ -207,6 +215,11 @@ class Request:
                 f"{place} belongs to the database {name!r}, and the call to {self.database.database_name!r}",
                 hint="open both with one `databases` dictionary, as a multi-database, or pass what can be copied",
             )
+        self._needs(name)
+
+    def _needs(self, name: str) -> None:
+        if name not in self._names:
+            self._names = (*self._names, name)
 
     def _method(self, value: MethodType, place: str, depth: int) -> Any:
         kept = self._kept(value.__self__, place, depth - 1) if depth else value.__self__

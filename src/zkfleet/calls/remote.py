@@ -8,19 +8,20 @@ uses ZEO, so that others need not have it installed.
 import sys
 import threading
 import weakref
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
 from zkfleet.calls.deciding import Answer
 
 
-def storages(database: Any) -> list[Any]:
-    """Return the client storages among a database and those that it can reach."""
+def clients(databases: Iterable[Any]) -> list[Any]:
+    """Return those storages of databases that are clients of a server."""
     if "ZEO.ClientStorage" not in sys.modules:
         return []
     from zkfleet.zeo import client_storage
 
-    found = (client_storage(each.storage) for each in database.databases.values())
+    found = (client_storage(database.storage) for database in databases)
     return [storage for storage in found if storage is not None]
 
 
@@ -33,13 +34,13 @@ def is_disconnection(error: BaseException) -> bool:
     return isinstance(error, ClientDisconnected)
 
 
-def refuse_if_disconnected(storages: list[Any]) -> None:
+def refuse_if_disconnected(databases: Iterable[Any]) -> None:
     """Fail at once, rather than hold a connection while nothing can be read.
 
     Raises:
-        ClientDisconnected: a storage is not connected.
+        ClientDisconnected: a database is not connected.
     """
-    for storage in storages:
+    for storage in clients(databases):
         if not storage.is_connected():
             from zkfleet.zeo import ClientDisconnected
 
@@ -67,30 +68,29 @@ _lock = threading.Lock()
 _returning: "weakref.WeakKeyDictionary[Any, Future[bool]]" = weakref.WeakKeyDictionary()
 
 
-def connection_back(database: Any, seconds: float) -> "Future[bool]":
-    """Return what is done when a database is connected again, or after so many seconds; it is not to be cancelled.
+def connection_back(databases: Iterable[Any], seconds: float) -> "Future[bool] | None":
+    """Return what is done when one that is away is connected, or after so many seconds; None if all are there.
 
-    All who wait share it, and the one thread that waits for them. Its error, if it has
-    one, is `Closed`.
+    All who wait share it, and the one thread that waits for them; it is not to be cancelled. Its error, if
+    it has one, is `Closed`.
     """
-    clients = storages(database)
+    away = next((storage for storage in clients(databases) if not storage.is_connected()), None)
+    if away is None:
+        return None
     with _lock:
-        future = _returning.get(database)
+        future = _returning.get(away)
         if future is None or future.done():
-            future = _returning[database] = Future()
+            future = _returning[away] = Future()
             future.set_running_or_notify_cancel()
-            if all(client.is_connected() for client in clients):
-                future.set_result(True)
-            else:
-                waiting = (future, clients, seconds)
-                threading.Thread(target=_wait, args=waiting, name="zkfleet-reconnect", daemon=True).start()
+            waiting = (future, away, seconds)
+            threading.Thread(target=_wait, args=waiting, name="zkfleet-reconnect", daemon=True).start()
         return future
 
 
-def _wait(future: "Future[bool]", clients: list[Any], seconds: float) -> None:
+def _wait(future: "Future[bool]", storage: Any, seconds: float) -> None:
     from zkfleet.zeo import wait_until_connected
 
     try:
-        future.set_result(all(wait_until_connected(storage, seconds) for storage in clients))
+        future.set_result(wait_until_connected(storage, seconds))
     except BaseException as exc:  # whatever it is, those who wait get it
         future.set_exception(exc)

@@ -210,12 +210,13 @@ class Run:
         return course.told(answer, reason, failure, chance=self._chance())
 
     def _await_connection(self, at_least: float, at_most: float, error: Exception) -> Generator[Work | Wait, Any, None]:
-        database = self._request.open_database()
+        self._request.open_database()
         began, left = self._clock(), self._left()
-        back = remote.connection_back(database, at_most)
-        yield Wait(back, at_most if left is None else min(left, at_most))
-        if back.done():
-            back.result()
+        back = remote.connection_back(self._request.databases, at_most)
+        if back is not None:
+            yield Wait(back, at_most if left is None else min(left, at_most))
+            if back.done():
+                back.result()
         # One that is lost again as soon as it is there must not be asked without pause.
         yield from self._pause(began + at_least - self._clock(), error)
 
