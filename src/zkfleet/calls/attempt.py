@@ -50,7 +50,7 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
 
     def start(self) -> None:
         """Begin it."""
-        self.transaction = super().begin()
+        self.transaction = TransactionManager.begin(self)
 
     def begin(self) -> NoReturn:
         """Refuse."""
@@ -170,7 +170,8 @@ class Attempt:
 
     def _open(self) -> None:
         database = self._request.open_database()
-        remote.refuse_if_disconnected(self._request.databases)
+        if remote.is_used():
+            remote.refuse_if_disconnected(self._request.databases)
         manager = OneTransaction(explicit=True)
         connection = database.open(manager)
         try:
@@ -207,7 +208,7 @@ class Attempt:
             self.actions.clear()
             return
         # Not before: hooks of the call that fail would take the mark's own with them.
-        if remote.clients(connection.db().databases.values()):
+        if remote.is_used() and remote.clients(connection.db().databases.values()):
             self.marker = remote.mark(transaction)
         if not self._move(Stage.COMMITTING):
             raise Abandoned

@@ -74,7 +74,8 @@ class Tally:
             self._failed += failed
             self._attempts += attempts
             self._total += seconds
-            self._longest = max(self._longest, seconds)
+            if seconds > self._longest:
+                self._longest = seconds
             self._sample.append(seconds)
 
     def conflict(self, error: BaseException) -> None:

@@ -106,7 +106,7 @@ class Pool:
             QueueFull: as many wait as may; never for one that had a slot before.
         """
         with self._lock:
-            if self._held < self.connections and not self.queued:
+            if self._held < self.connections and not (self._new or self._again):
                 self._held += 1
                 return Slot(self, State.HELD)
             if len(self._new) >= self.queue and not again:
@@ -135,14 +135,14 @@ class Pool:
             elif state is State.WAITING:
                 self._new.pop(id(slot), None)
                 self._again.pop(id(slot), None)
-        if self.queued:
+        if self._new or self._again:
             self._grant()
 
     def _grant(self) -> None:
         """Give slots to those who are next; they are told outside of the lock."""
         chosen = []
         with self._lock:
-            while self._held < self.connections and self.queued:
+            while self._held < self.connections and (self._new or self._again):
                 _, slot = (self._again or self._new).popitem(last=False)
                 slot.state = State.HELD
                 self._held += 1

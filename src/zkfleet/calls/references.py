@@ -8,7 +8,7 @@ again, or not by others, is refused before anything is begun.
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Any, NamedTuple
@@ -91,7 +91,7 @@ class Request:
     def __init__(
         self,
         function: Any,
-        args: Iterable[Any] = (),
+        args: Sequence[Any] = (),
         keywords: Mapping[str, Any] | None = None,
         *,
         allow_containers: bool,
@@ -102,9 +102,10 @@ class Request:
         self._function = self._kept(function, "the callable", DEPTH)
         self._args: list[Any] = []
         self._keywords: dict[str, Any] = {}
-        self._add(args, keywords or {})
+        if args or keywords:
+            self._add(args, keywords or {})
 
-    def with_more(self, args: Iterable[Any], keywords: Mapping[str, Any]) -> "Request":
+    def with_more(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> "Request":
         """Return another one with more arguments; of keywords with one name the new one counts.
 
         Raises:
@@ -116,7 +117,7 @@ class Request:
         more._add(args, keywords)
         return more
 
-    def _add(self, args: Iterable[Any], keywords: Mapping[str, Any]) -> None:
+    def _add(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         new = [self._kept(value, f"argument {n}", DEPTH) for n, value in enumerate(args, len(self._args))]
         named = {name: self._kept(value, f"argument {name!r}", DEPTH) for name, value in keywords.items()}
         self._args, self._keywords = [*self._args, *new], {**self._keywords, **named}
@@ -160,7 +161,7 @@ class Request:
         Raises:
             Closed: it was closed meanwhile.
         """
-        if self.is_closed:
+        if _is_closed(self.database):
             raise self.closed()
         return self.database
 

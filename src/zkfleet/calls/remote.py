@@ -15,9 +15,14 @@ from typing import Any
 from zkfleet.calls.deciding import Answer
 
 
+def is_used() -> bool:
+    """Whether the program may have a database on a server."""
+    return "ZEO.ClientStorage" in sys.modules
+
+
 def clients(databases: Iterable[Any]) -> list[Any]:
     """Return those storages of databases that are clients of a server."""
-    if "ZEO.ClientStorage" not in sys.modules:
+    if not is_used():
         return []
     from zkfleet.zeo import client_storage
 
@@ -27,7 +32,7 @@ def clients(databases: Iterable[Any]) -> list[Any]:
 
 def is_disconnection(error: BaseException) -> bool:
     """Whether an error says that there is no connection to a server."""
-    if "ZEO.Exceptions" not in sys.modules:
+    if not is_used():
         return False
     from zkfleet.zeo import ClientDisconnected
 

@@ -77,8 +77,9 @@ def drive(run: Run) -> Any:
         while True:
             order = steps.send(reply)
             if isinstance(order, Wait):
-                reply = None
-                _wait(order)
+                reply = _wait(order)
+            elif order.seconds is None:
+                reply = order.do()
             else:
                 reply = _work(order, run)
     except StopIteration as over:
@@ -87,7 +88,7 @@ def drive(run: Run) -> Any:
         steps.close()
 
 
-def _wait(order: Wait) -> None:
+def _wait(order: Wait) -> Any:
     if order.until is not None:
         wait([order.until], order.seconds)
     elif order.seconds is not None:
@@ -95,8 +96,6 @@ def _wait(order: Wait) -> None:
 
 
 def _work(order: Work, run: Run) -> Any:
-    if order.seconds is None:
-        return order.do()
     future = run.pool.threads.submit(contextvars.copy_context().run, order.do)
     wait([future], order.seconds)
     return future.result() if future.done() else Reply.LATE
