@@ -232,6 +232,38 @@ def test_a_storm_of_16_callers_on_one_counter_loses_none(db, counter):
     assert sum(calls.statistics().conflicts.values()) > sum(before.conflicts.values())
 
 
+def test_under_load_nothing_is_lost_or_counted_twice_however_the_connection_breaks(db, link, counter, other):
+    policy = calls.Policy(max_transaction_errors=None, initial_backoff=60)
+    over, made, performed = threading.Event(), [], []
+
+    def work(counter):
+        calls.after_commit(performed.append, 1)
+        return counter.add()
+
+    def call_until_over():
+        while not over.is_set():
+            made.append(threads.run(Counter.run, counter, work, policy=policy))
+
+    with ThreadPoolExecutor(8) as callers:
+        running = [callers.submit(call_until_over) for _ in range(8)]
+        for where, what in [
+            ("tpc_finish", "reply"),
+            ("vote", "reply"),
+            ("tpc_finish", "request"),
+            ("storea", "request"),
+        ]:
+            before = len(made)
+            link.lose(where, what)
+            assert link.lost.wait(20), where
+            wait_for(lambda: len(made) > before + 20, 20)  # noqa: B023  called here
+        over.set()
+        for caller in running:
+            caller.result(30)
+    assert sorted(made) == list(range(1, len(made) + 1))
+    assert len(performed) == len(made)
+    wait_for(lambda: get(other) == len(made))
+
+
 def test_a_commit_that_is_under_way_at_the_deadline_is_unknown_until_it_is_known(db, counter, server):
     with a_holder(server.address) as (holder, t):
         with pytest.raises(CommitUnknown, match="deadline") as caught:
