@@ -18,7 +18,7 @@ from tests.conftest import wait_for
 from tests.zeo.asked import Losing, ZeoServer
 from zkfleet import zeo
 from zkfleet.errors import BadInput
-from zkfleet.zeo import Outcome
+from zkfleet.zeo import Outcome, outcomes
 from zkfleet.zeo.outcomes import KEY, Marker, Place, search
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -263,6 +263,59 @@ def test_only_what_can_write_is_sure_that_it_is_not_there(db, link, server):
         assert zeo.outcome(reader, try_to(db)).outcome is Outcome.COMMITTED
     finally:
         reader.close()
+
+
+class Interrupted(ClientStorage):
+    """A client whose connection is lost, and back, in the middle of a look through the log."""
+
+    interruptions = ()
+
+    def iterator(self, start=None, stop=None):
+        log = super().iterator(start, stop)
+        if not self.interruptions:
+            yield from log
+            return
+        interrupt, said = self.interruptions.pop()
+        yield next(log)
+        number = log._iid
+        interrupt()
+        wait_for(self.is_connected, 20)
+        if said is KeyError:
+            self._call("iterator_next", number)  # as a request that had waited does
+
+
+@pytest.mark.parametrize("said", [KeyError, None])
+def test_a_look_through_the_log_that_was_interrupted_is_none(server, link, other, said):
+    """The server answers to a number of the connection before: that it knows none, or what it has under it now."""
+
+    def restart():
+        generation = storage._connection_generation
+        server.kill()
+        server.start()
+        wait_for(lambda: storage._connection_generation >= generation + 2, 20)
+
+    storage = Interrupted(link.address, wait_timeout=10)
+    db = DB(storage)
+    try:
+        change(db, lambda root: root.__setitem__("n", 0))
+        link.lose("tpc_finish", "reply")
+        marker = try_to(db)
+        storage.interruptions = [(restart, said)] * 2
+        assert zeo.outcome(db, marker).outcome is Outcome.COMMITTED
+        assert not storage.interruptions
+    finally:
+        db.close()
+
+
+def test_two_look_through_the_log_one_after_the_other(server, link, db):
+    link.lose("tpc_finish", "reply")
+    marker = try_to(db)
+    with outcomes._lock_of(db.storage):
+        thread, answers = asked_in_another_thread(db, marker)
+        assert zeo.outcome(db, marker, timeout=0.2).outcome is Outcome.UNKNOWN
+        assert not answers
+    thread.join(10)
+    assert [verdict.outcome for verdict in answers] == [Outcome.COMMITTED]
 
 
 def test_without_a_server_it_is_unknown(db, link, server):

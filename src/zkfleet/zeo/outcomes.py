@@ -14,8 +14,10 @@ server at a time writing to a storage.
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -27,6 +29,7 @@ from ZODB.POSException import POSError, ReadOnlyError
 from ZODB.utils import z64
 
 from zkfleet.errors import BadInput
+from zkfleet.zeo.connected import client_storage
 
 KEY = "zkfleet.call"
 PACKED = ("p", b"p")
@@ -172,6 +175,15 @@ def _storage(database: Any, marker: Marker, place: Place) -> Any:
         ) from None
 
 
+_locks: "weakref.WeakKeyDictionary[Any, threading.Lock]" = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+
+
+def _lock_of(client: Any) -> threading.Lock:
+    with _making:
+        return _locks.setdefault(client, threading.Lock())
+
+
 class _Question:
     """What became of a transaction in one storage?"""
 
@@ -211,10 +223,42 @@ class _Question:
         return self._look()
 
     def _look(self) -> Verdict:
-        verdict = search(self._log(), self._place.since, self._marker)
+        with self._alone():
+            verdict = search(self._log(), self._place.since, self._marker)
         if verdict.outcome is Outcome.NOT_COMMITTED and not self._storage.supportsUndo():
             return Verdict(Outcome.UNKNOWN, "the storage keeps no log of transactions")
         return verdict
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Look through the log alone, and over one connection.
+
+        The server numbers iterators, anew for each connection. A request that waited for
+        the connection to be back has the number of one that is gone, or of another one
+        that lives: both would then miss what the other one got.
+
+        Raises:
+            ClientDisconnected: it was not one connection, or somebody else looks all the time.
+        """
+        client = client_storage(self._storage)
+        if client is None:
+            yield
+            return
+        lock = _lock_of(client)
+        if not lock.acquire(timeout=max(0.0, self._deadline - time.monotonic())):
+            raise ClientDisconnected("others look through the log all the time")
+        try:
+            generation, error = client._connection_generation, None
+            try:
+                yield
+            except KeyError as exc:  # what the server says to a number that it does not know
+                error = exc
+            if client._connection_generation != generation:
+                raise ClientDisconnected("the connection was lost while the log was looked through") from error
+            if error is not None:
+                raise error
+        finally:
+            lock.release()
 
     def _log(self) -> Iterator[Any]:
         for transaction in self._storage.iterator(self._place.since):
