@@ -34,6 +34,7 @@ HOMES = {
     "zc": {"zeo"},
     "persistent": {"zeo", "calls"},
     "transaction": {"errors", "zeo", "calls"},
+    "twisted": {"calls"},
 }
 # These decide, and leave doing to others: no clock, no thread, no socket, no file.
 PURE = {

@@ -2,6 +2,7 @@ import pytest
 import transaction
 from ZODB import DB
 
+from tests.calls.reactors import RunningReactor
 from tests.calls.things import Counter
 
 
@@ -26,6 +27,13 @@ def root(db):
 @pytest.fixture
 def counter(root):
     return root["counter"]
+
+
+@pytest.fixture(scope="session", params=["epoll", "asyncio"])
+def running(request):
+    """A reactor that runs; tests that stop one make their own."""
+    with RunningReactor(request.param) as running:
+        yield running
 
 
 def put(db, **things):

@@ -16,6 +16,7 @@ connection with anybody.
     running      from request to result, as orders for whoever carries them out
     counting     how calls are doing
     threads      the door for threads
+    twisted      the door for Twisted; `reactor` carries out orders for it, `failures` cleans errors
 
 Doors for libraries are front doors of their own: import `zkfleet.calls.threads`.
 """

@@ -1,0 +1,67 @@
+"""What of an error may outlive its call?
+
+A Failure is kept: by a Deferred that nobody looks at, in a log, in a queue.  A
+traceback keeps frames, and these the objects of a connection that somebody else
+has by now.  So it is cleaned: where the error came from is told as text, and no
+frame stays, neither the error's own nor that of what caused it.
+
+Pickled, it is a plain Failure of Twisted's, which is read without zkfleet.
+"""
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.python.failure import Failure
+from twisted.python.reflect import qual, safe_str
+
+from zkfleet.calls.searching import find
+
+TEXT = 1000
+
+
+class CleanFailure(Failure):
+    """A Failure that can be pickled whatever its error holds."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, args, state = super().__reduce__()
+        return make, args, _portable(state)
+
+
+def clean(error: BaseException) -> Failure:
+    """Return an error, or a Failure, as a Failure that keeps no frames; the error itself loses them, too."""
+    failure = CleanFailure(error)
+    for each in _chain(failure.value):
+        # Not by its attribute: there are classes whose instances refuse to be changed.
+        BaseException.with_traceback(each, None)
+    failure.cleanFailure()
+    return failure
+
+
+def _chain(error: Any) -> Iterator[BaseException]:
+    """An error and those that led to it, once each."""
+    seen: set[int] = set()
+    rest = [error]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, BaseException) and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            rest += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+
+
+def _portable(state: dict[str, Any]) -> dict[str, Any]:
+    """The state, with a stand-in for an error that cannot be pickled; `check()` goes by names, and is as before."""
+    error = state["value"]
+    if find(error, "error", attributes=True) is None and _survives(error):
+        return state
+    stand_in = Exception(f"{qual(type(error))}: {safe_str(error)[:TEXT]}")
+    return {**state, "value": stand_in, "type": Exception}
+
+
+def _survives(error: Any) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  it is our own
+    except Exception:  # whatever its class does then
+        return False
+    return True
