@@ -181,13 +181,16 @@ class Driver:
         if self._promise is not None:
             self._promise.cancel()
             return
+        order = self._order
         self._forget_order()
         self._steps.close()
         self._over()
         attempt = self.run.attempt
         if attempt is None:
             return
-        if attempt.left_at is Stage.COMMITTING:
+        if isinstance(order, Work) and not order.is_attempt:
+            self._fail(CommitUnknown("it was cancelled while it was asked what became of its commit", attempt.marker))
+        elif attempt.left_at is Stage.COMMITTING:
             self._fail(CommitUnknown("it was cancelled while its commit was under way", attempt.marker))
         elif attempt.left_at is Stage.OVER and attempt.committed:
             self._deliver(attempt.value)
