@@ -121,6 +121,25 @@ def test_what_cannot_be_pickled_is_told_instead(error, text):
     assert clean_one.value is error
 
 
+class Leading:
+    """Something that leads back to a Failure; it knows how often it was pickled."""
+
+    asked = 0
+
+    def __getstate__(self):
+        self.asked += 1
+        return self.__dict__
+
+
+def test_an_error_that_leads_back_to_its_failure_is_pickled():
+    leading = Leading()
+    leading.failure = clean(failed(KeyError(leading))[0])
+    failure = pickle.loads(pickle.dumps(leading.failure))
+    assert failure.check(KeyError)
+    assert failure.value.args[0].failure is failure
+    assert leading.asked == 2
+
+
 def test_pickles_are_small():
     def deep(number):
         big = ["x" * 1000] * 100

@@ -10,6 +10,7 @@ Pickled, it is a plain Failure of Twisted's, which is read without zkfleet.
 
 import pickle
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -18,6 +19,8 @@ from twisted.python.reflect import qual, safe_str
 from zkfleet.calls.searching import find
 
 TEXT = 1000
+# An error that leads back to its own Failure is tried once.
+_trying: ContextVar[bool] = ContextVar("zkfleet.calls.failures", default=False)
 
 
 class CleanFailure(Failure):
@@ -25,7 +28,7 @@ class CleanFailure(Failure):
 
     def __reduce__(self) -> tuple[Any, ...]:
         make, args, state = super().__reduce__()
-        return make, args, _portable(state)
+        return make, args, state if _trying.get() else _portable(state)
 
 
 def clean(error: BaseException) -> Failure:
@@ -60,8 +63,11 @@ def _portable(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _survives(error: Any) -> bool:
+    token = _trying.set(True)
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  it is our own
     except Exception:  # whatever its class does then
         return False
+    finally:
+        _trying.reset(token)
     return True
