@@ -537,6 +537,18 @@ def test_cancelled_by_itself_a_call_is_not_committed(db, counter, running):
     assert get(db) == 0
 
 
+def test_cancelled_by_an_action_after_its_commit_a_call_has_its_result(db, counter, running, caplog):
+    deferreds = []
+
+    def work(counter):
+        calls.after_commit(lambda: deferreds[0].cancel())
+        return counter.add()
+
+    call = Partial(counter.run, work, reactor=running.reactor, threads=True)
+    assert running.ask(lambda: deferreds.append(call()) or deferreds[0]) == 1
+    assert not caplog.records
+
+
 def test_cancelled_after_the_call_the_deferred_that_it_returned_is_cancelled(counter, running, partial):
     inner = Deferred(lambda _: seen.append(1))
     seen = []

@@ -14,6 +14,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -175,17 +176,21 @@ class Driver:
             self.deferred.errback(clean(error))
 
     def _over(self) -> None:
-        _calls_of(self._reactor).discard(self)
+        if self._context is not None:  # there was something to wait for
+            _calls_of(self._reactor).discard(self)
 
     def _cancel(self, _deferred: "Deferred[Any]") -> None:
         if self._promise is not None:
             self._promise.cancel()
             return
-        order = self._order
+        order, attempt = self._order, self.run.attempt
+        if getgeneratorstate(self._steps) == GEN_RUNNING:  # an action after the commit cancels its own call
+            assert attempt is not None
+            self._deliver(attempt.value)
+            return
         self._forget_order()
         self._steps.close()
         self._over()
-        attempt = self.run.attempt
         if attempt is None:
             return
         if isinstance(order, Work) and not order.is_attempt:
