@@ -50,6 +50,11 @@ class Driver:
         deferred: fires with the result, in the reactor's thread.
     """
 
+    __slots__ = (
+        *("_context", "_in_threads", "_is_reactor_over", "_order", "_promise", "_reactor", "_steps", "_timer"),
+        *("deferred", "run"),
+    )
+
     def __init__(self, reactor: Any, request: Request, policy: Policy, *, in_threads: bool) -> None:
         self._reactor, self._in_threads = reactor, in_threads
         self.run = Run(request, policy, late=self._perform_late)

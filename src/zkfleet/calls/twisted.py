@@ -153,6 +153,6 @@ def _is_in_memory(database: Any) -> bool:
 
 
 def _never_blocks(storage: Any) -> bool:
-    if isinstance(storage, DemoStorage):
-        return _never_blocks(storage.base) and _never_blocks(storage.changes)
-    return isinstance(storage, MappingStorage)
+    if isinstance(storage, MappingStorage):
+        return True
+    return isinstance(storage, DemoStorage) and _never_blocks(storage.base) and _never_blocks(storage.changes)
