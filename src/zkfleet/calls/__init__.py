@@ -17,8 +17,9 @@ connection with anybody.
     counting     how calls are doing
     threads      the door for threads
     twisted      the door for Twisted; `reactor` carries out orders for it, `failures` cleans errors
+    asyncio      the door for asyncio
 
-Doors for libraries are front doors of their own: import `zkfleet.calls.threads`.
+Doors are front doors of their own: import `zkfleet.calls.threads`, `.twisted` or `.asyncio`.
 """
 
 from zkfleet.errors import MissingDependency

@@ -1,0 +1,149 @@
+"""How does a coroutine call a persistent object?
+
+The door for asyncio, and for uvloop, which is no different: calls are made in
+threads of the pool, and waited for on the loop, which is never blocked.  What
+happens after the commit happens on the loop, in the context of who asked.
+
+A task that is cancelled has its call abandoned at once, wherever it is: it
+leaves the line, or is not committed, or, if its commit is under way already,
+ends that in its thread, unseen.  No slot is lost, whether the loop ends or
+the call does.
+"""
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from zkfleet.calls import after
+from zkfleet.calls.policy import Policy
+from zkfleet.calls.references import Request
+from zkfleet.calls.running import Reply, Run, Wait, Work
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+DEFAULT = Policy()
+
+
+async def call(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **keywords: Any) -> T:
+    """Call something in a transaction of its own, on a connection of its own.
+
+    It runs in a thread, with the context variables of who asks. If there is nothing
+    persistent about it, it is simply called, here, and awaited if there is something to await.
+
+    Args:
+        function: a method of a persistent object, or any other callable.
+        args: its positional arguments.
+        policy: how often it is tried, and how long.
+        keywords: its keyword arguments.
+
+    Returns:
+        What it returned, after it was committed.
+
+    Raises:
+        BadInput: an argument that cannot be had on another connection.
+        EscapedObject: it returned something persistent.
+        CommitUnknown, WaitTimedOut, QueueFull: see `Policy` and `zkfleet.calls.limit`.
+        CancelledError: nothing was committed, and will not be, unless the commit was under way already.
+        Exception: what it raised itself; nothing was committed then.
+    """
+    request = Request(function, args, keywords, allow_containers=policy.allow_containers)
+    result: T = await _carry_out(request, policy)
+    return result
+
+
+class Partial(Generic[T]):
+    """A call that is made once and awaited as often as you like; arguments may be added each time.
+
+    What it holds are places in the database, not objects: it may be kept, and used by several tasks and
+    loops at once.
+
+    Args:
+        function, args, policy, keywords: as for `call`.
+
+    Raises:
+        BadInput: an argument that cannot be had on another connection.
+    """
+
+    __slots__ = ("_policy", "_request")
+
+    def __init__(self, function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **keywords: Any) -> None:
+        self._policy = policy
+        self._request = Request(function, args, keywords, allow_containers=policy.allow_containers)
+
+    async def __call__(self, *args: Any, **keywords: Any) -> T:
+        """Call it, as `call` does; positional arguments come after the first ones, keywords replace them."""
+        request = self._request.with_more(args, keywords) if args or keywords else self._request
+        result: T = await _carry_out(request, self._policy)
+        return result
+
+
+async def _carry_out(request: Request, policy: Policy) -> Any:
+    if request.database is None:
+        function, args, keywords = request.on(None)
+        result = function(*args, **keywords)
+        return await result if inspect.isawaitable(result) else result
+    after.refuse_inside_a_call()
+    late = partial(_perform_on, asyncio.get_running_loop(), contextvars.copy_context())
+    return await drive(Run(request, policy, late=late))
+
+
+async def drive(run: Run) -> Any:
+    """Carry out the orders of a run without blocking the loop, and return its result."""
+    steps, reply = run.steps(), None
+    try:
+        while True:
+            order = steps.send(reply)
+            reply = await (_wait(order) if isinstance(order, Wait) else _work(order, run))
+    except StopIteration as over:
+        return over.value
+    finally:
+        steps.close()
+
+
+async def _wait(order: Wait) -> None:
+    if order.until is not None:
+        await _until_done(order.until, order.seconds)
+    elif order.seconds is not None:
+        await asyncio.sleep(order.seconds)
+
+
+async def _work(order: Work, run: Run) -> Any:
+    future = run.pool.threads.submit(contextvars.copy_context().run, order.do)
+    await _until_done(future, order.seconds)
+    return future.result() if future.done() else Reply.LATE
+
+
+def _until_done(future: "Future[Any]", seconds: float | None) -> Awaitable[None]:
+    """Wait until a future of other threads is done, or so many seconds; it may be shared, and is left alone."""
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    future.add_done_callback(lambda _: _tell(loop, wake))
+    if seconds is not None:
+        timer = loop.call_later(seconds, wake)
+        woken.add_done_callback(lambda _: timer.cancel())
+    return woken
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object], **options: Any) -> bool:
+    """Have something called on a loop, from any thread; return whether there is the loop still."""
+    try:
+        loop.call_soon_threadsafe(what, **options)
+    except RuntimeError:  # it was closed, and takes what waited there with it
+        return False
+    return True
+
+
+def _perform_on(loop: asyncio.AbstractEventLoop, context: contextvars.Context, actions: after.Actions) -> None:
+    """Perform the actions of a call that was committed when nobody waited for it any more."""
+    if actions and not _tell(loop, partial(after.perform, actions), context=context):
+        logger.error("after_commit_lost reason=loop_closed actions=%d", len(actions))
