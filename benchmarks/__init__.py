@@ -12,6 +12,7 @@ the machine, and with the minute.
     registrations    1,000 by one process; the same peers
     links            what 1,000 views cost when the link breaks, and how soon it is back; beside kazoo
     starting         what `import zkfleet` and `zkfleet --help` take; beside `python -c pass`
+    calls            in a thread, from coroutines, a thousand at once; beside the loop that one writes by hand
     devserver        starting, memory, requests, watches; beside the ZooKeeper that it stands in for
-    measure, curator, reader    what they share: rounds and rows, Java's part, the other process
+    measure, curator, reader, relay    what they share: rounds and rows, Java's part, other processes
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from kazoo.client import KazooClient
 
 import zkfleet
-from benchmarks import devserver, discovery, latency, links, measure, registrations, starting, trees, zeo
+from benchmarks import calls, devserver, discovery, latency, links, measure, registrations, starting, trees, zeo
 from zkfleet.testing import ZooKeeperServer
 
 PAGE = Path(__file__).parent.parent / "docs/performance.md"
@@ -22,6 +22,7 @@ TABLES: dict[str, tuple[str, Callable[[measure.Bench], Iterator[measure.Row]]]] 
     "links": ("Links that break", links.rows),
     "starting": ("Starting", starting.rows),
     "zeo": ("ZEO clients that follow", zeo.rows),
+    "calls": ("Calls", calls.rows),
     "devserver": ("The dev server, beside ZooKeeper itself", devserver.rows),
 }
 

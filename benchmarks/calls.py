@@ -1,0 +1,213 @@
+"""What does a call cost beside the loop that one writes by hand?
+
+In a thread, on a database in memory; from coroutines, on a ZEO server near by
+and on one that is far away; and what a thousand do that call at once.
+"""
+
+import asyncio
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import transaction
+import ZEO
+import ZODB
+from BTrees.Length import Length
+
+from benchmarks.measure import Bench, Row, bounded, nothing, rates, rounds
+from benchmarks.zeo import Server
+from zkfleet import calls
+from zkfleet.calls import threads
+from zkfleet.calls.asyncio import call
+from zkfleet.calls.pool import pool_of
+
+ROUNDS = 9
+CALLS = 3000
+CALLERS, COMMITS = 8, 40
+AWAY, LOADS = 0.020, 10
+CROWD, CONNECTIONS, TURNS = 1000, 8, 5
+
+
+def rows(_bench: Bench) -> Iterator[Row]:
+    """Yield the lines of this table."""
+    yield _in_a_thread()
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
+        yield _on_a_server(server)
+        yield from _far_away(server)
+    yield from _crowd()
+
+
+def _filled(database: ZODB.DB, number: int) -> list[calls.Ref]:
+    """Put so many counters into a database, and return their places."""
+    with database.transaction() as connection:
+        counters = connection.root()["counters"] = [Length() for _ in range(number)]
+        for counter in counters:
+            connection.add(counter)
+        return [calls.ref(counter) for counter in counters]
+
+
+def _by_hand(database: ZODB.DB, oid: bytes, number: int) -> None:
+    for _ in range(number):
+        manager = transaction.TransactionManager(explicit=True)
+        connection = database.open(manager)
+        manager.begin()
+        connection.get(oid).change(1)
+        manager.commit()
+        connection.close()
+
+
+# -- near by
+
+
+def _in_a_thread() -> Row:
+    database = ZODB.DB(None)
+    [place] = _filled(database, 1)
+    connection = database.open(transaction.TransactionManager())
+    change = connection.get(place.oid).change
+
+    def ours() -> None:
+        for _ in range(CALLS):
+            threads.run(change, 1)
+
+    def by_hand() -> None:
+        _by_hand(database, place.oid, CALLS)
+
+    mine, its = rounds(ROUNDS, (nothing, ours), (nothing, by_hand))
+    connection.close()
+    database.close()
+    what, peer = "calls in a thread, in memory", "open, begin, call, commit, close by hand"
+    return rates(what, mine, peer, its, number=CALLS, at_least=round(1 / 1.5, 2))
+
+
+def _on_a_server(server: Server) -> Row:
+    ours, plain = ZEO.DB(server.address), ZEO.DB(server.address)
+    places = _filled(ours, 2 * CALLERS)
+    plain.storage.ping()
+
+    def coroutines() -> None:
+        async def change(place: calls.Ref) -> None:
+            for _ in range(COMMITS):
+                await call(Length.change, place, 1)
+
+        asyncio.run(_all(change(place) for place in places[:CALLERS]))
+
+    def plain_threads() -> None:
+        with ThreadPoolExecutor(CALLERS) as pool:
+            list(pool.map(lambda place: _by_hand(plain, place.oid, COMMITS), places[CALLERS:]))
+
+    calls.limit(ours, connections=CALLERS)
+    plain.setPoolSize(CALLERS)
+    mine, its = rounds(ROUNDS, (nothing, coroutines), (nothing, plain_threads))
+    ours.close()
+    plain.close()
+    what, peer = f"commits of {CALLERS} coroutines on a ZEO server", f"{CALLERS} threads by hand"
+    return rates(what, mine, peer, its, number=CALLERS * COMMITS, at_least=0.9)
+
+
+async def _all(coroutines: Iterator[Coroutine[Any, Any, None]]) -> None:
+    await asyncio.gather(*coroutines)
+
+
+# -- far away
+
+
+def _far_away(server: Server) -> Iterator[Row]:
+    with contextlib.closing(ZEO.DB(server.address)) as database:
+        places = _filled(database, LOADS)
+    command = [sys.executable, "-m", "benchmarks.relay", str(server.port), str(AWAY)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
+        assert relay.stdout
+        address = ("127.0.0.1", int(relay.stdout.readline()))
+        called = [_stall(address, lambda database, root: call(_load, root, places)) for _ in range(ROUNDS)]
+        blocking = [_stall(address, lambda database, _: _load_here(database, places)) for _ in range(3)]
+        relay.kill()
+    what = f"{LOADS} cold loads, {2000 * AWAY:g} ms away: the longest stall of the loop"
+    yield bounded(what, max(called) * 1000, 5, "ms", peer="in the loop", theirs=f"{max(blocking) * 1000:.0f} ms")
+
+
+def _load(root: Any, places: list[calls.Ref]) -> None:
+    for place in places:
+        root._p_jar.get(place.oid)()
+
+
+async def _load_here(database: ZODB.DB, places: list[calls.Ref]) -> None:
+    with database.transaction() as connection:
+        _load(connection.root(), places)
+
+
+def _stall(address: tuple[str, int], load: Callable[[ZODB.DB, calls.Ref], Coroutine[Any, Any, None]]) -> float:
+    """Return by how many seconds the loop was late at most, while something was loaded that is in no cache."""
+
+    async def main() -> float:
+        loading, longest = asyncio.create_task(load(database, root)), 0.0
+        while not loading.done():
+            begun = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - begun - 0.001)
+        await loading
+        return longest
+
+    with contextlib.closing(ZEO.DB(address)) as database:
+        with database.transaction() as connection:
+            root = calls.ref(connection.root())
+        return asyncio.run(main())
+
+
+# -- many
+
+
+def _crowd() -> Iterator[Row]:
+    database = ZODB.DB(None, pool_size=CONNECTIONS)
+    [place] = _filled(database, 1)
+    fair = []
+    for _ in range(ROUNDS):
+        waits = asyncio.run(_waits(place))
+        fair.append(max(waits) / statistics.mean(waits))
+    what = f"{CROWD:,} coroutines on {CONNECTIONS} connections: longest wait / mean"
+    yield bounded(what, statistics.median(fair), 2)
+    yield bounded("memory of each that waits", asyncio.run(_memory(database, place)) / 1024, 20, "KiB")
+    database.close()
+
+
+async def _waits(place: calls.Ref) -> list[float]:
+    """Return how long calls waited until they were begun, when the crowd is there."""
+    waits = []
+
+    async def call_often() -> None:
+        for turn in range(TURNS):
+            asked = time.perf_counter()
+            begun = await call(_begun, place)
+            if turn:
+                waits.append(begun - asked)
+
+    await asyncio.gather(*[call_often() for _ in range(CROWD)])
+    return waits
+
+
+def _begun(counter: Any) -> float:
+    begun = time.perf_counter()
+    counter()
+    return begun
+
+
+async def _memory(database: ZODB.DB, place: calls.Ref) -> float:
+    """Return the bytes that one takes who waits."""
+    held = [pool_of(database).ask() for _ in range(CONNECTIONS)]
+    tracemalloc.start()
+    waiting = [asyncio.create_task(call(_begun, place)) for _ in range(CROWD)]
+    while pool_of(database).queued < CROWD:
+        await asyncio.sleep(0)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for slot in held:
+        slot.give_back()
+    await asyncio.gather(*waiting)
+    return size / CROWD
