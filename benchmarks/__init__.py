@@ -14,5 +14,5 @@ the machine, and with the minute.
     starting         what `import zkfleet` and `zkfleet --help` take; beside `python -c pass`
     calls            in a thread, from coroutines, a thousand at once; beside the loop that one writes by hand
     devserver        starting, memory, requests, watches; beside the ZooKeeper that it stands in for
-    measure, curator, reader, relay    what they share: rounds and rows, Java's part, other processes
+    measure, curator, reader, relay, by_hand    what they share: rounds and rows, Java's part, other processes
 """

@@ -6,6 +6,7 @@ and on one that is far away; and what a thousand do that call at once.
 
 import asyncio
 import contextlib
+import json
 import statistics
 import subprocess
 import sys
@@ -17,94 +18,47 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import transaction
 import ZEO
 import ZODB
-from persistent import Persistent
 
+from benchmarks import by_hand
+from benchmarks.by_hand import Counter, filled
 from benchmarks.measure import Bench, Row, bounded, nothing, rates, rounds, times
 from benchmarks.zeo import Server
 from zkfleet import calls
-from zkfleet.calls import threads
 from zkfleet.calls.asyncio import call
 from zkfleet.calls.pool import pool_of
 
 ROUNDS = 9
-CALLS = 3000
 CALLERS, COMMITS = 8, 40
 AWAY, LOADS = 0.020, 10
 CROWD, CONNECTIONS, TURNS = 1000, 8, 5
 
 
-class Counter(Persistent):  # type: ignore[misc]  # persistent has no types
-    """What is counted with."""
-
-    count = 0
-
-    def add(self, number: int = 1) -> int:
-        """Count."""
-        self.count += number
-        return self.count
-
-    def begun(self) -> float:
-        """When the call is under way."""
-        return time.perf_counter()
-
-
 def rows(_bench: Bench) -> Iterator[Row]:
     """Yield the lines of this table."""
-    yield _in_a_thread()
+    yield from _in_a_thread()
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         yield _on_a_server(server)
         yield from _far_away(server)
     yield from _crowd()
 
 
-def _filled(database: ZODB.DB, number: int) -> list[calls.Ref]:
-    """Put so many counters into a database, and return their places."""
-    with database.transaction() as connection:
-        counters = connection.root()["counters"] = [Counter() for _ in range(number)]
-        for counter in counters:
-            connection.add(counter)
-        return [calls.ref(counter) for counter in counters]
-
-
-def _by_hand(database: ZODB.DB, oid: bytes, number: int) -> None:
-    for _ in range(number):
-        manager = transaction.TransactionManager(explicit=True)
-        connection = database.open(manager)
-        manager.begin()
-        connection.get(oid).add()
-        manager.commit()
-        connection.close()
-
-
 # -- near by
 
 
-def _in_a_thread() -> Row:
-    database = ZODB.DB(None)
-    [place] = _filled(database, 1)
-    connection = database.open(transaction.TransactionManager())
-    add = connection.get(place.oid).add
-
-    def ours() -> None:
-        for _ in range(CALLS):
-            threads.run(add)
-
-    def by_hand() -> None:
-        _by_hand(database, place.oid, CALLS)
-
-    mine, its = rounds(ROUNDS, (nothing, ours), (nothing, by_hand))
-    connection.close()
-    database.close()
-    what, peer = "calls in a thread, in memory", "open, begin, call, commit, close by hand"
-    return rates(what, mine, peer, its, number=CALLS, at_least=round(1 / 1.5, 2))
+def _in_a_thread() -> Iterator[Row]:
+    done = subprocess.run([sys.executable, "-m", "benchmarks.by_hand"], stdout=subprocess.PIPE, check=True)
+    mine, its = json.loads(done.stdout)
+    peer, number = "open, begin, call, commit, close by hand", by_hand.CALLS
+    yield rates("calls in a thread, in memory", mine, peer, its, number=number, at_least=round(1 / 1.5, 2))
+    mine, its = by_hand.compare()
+    yield rates("the same, in a program that uses ZEO as well", mine, peer, its, number=number)
 
 
 def _on_a_server(server: Server) -> Row:
     ours, plain = ZEO.DB(server.address), ZEO.DB(server.address)
-    places = _filled(ours, 2 * CALLERS)
+    places = filled(ours, 2 * CALLERS)
     plain.storage.ping()
 
     def coroutines() -> None:
@@ -116,7 +70,7 @@ def _on_a_server(server: Server) -> Row:
 
     def plain_threads() -> None:
         with ThreadPoolExecutor(CALLERS) as pool:
-            list(pool.map(lambda place: _by_hand(plain, place.oid, COMMITS), places[CALLERS:]))
+            list(pool.map(lambda place: by_hand.count(plain, place.oid, COMMITS), places[CALLERS:]))
 
     calls.limit(ours, connections=CALLERS)
     plain.setPoolSize(CALLERS)
@@ -136,7 +90,7 @@ async def _all(coroutines: Iterator[Coroutine[Any, Any, None]]) -> None:
 
 def _far_away(server: Server) -> Iterator[Row]:
     with contextlib.closing(ZEO.DB(server.address)) as database:
-        places = _filled(database, LOADS)
+        places = filled(database, LOADS)
     command = [sys.executable, "-m", "benchmarks.relay", str(server.port), str(AWAY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
         assert relay.stdout
@@ -184,7 +138,7 @@ def _stall(address: tuple[str, int], load: Callable[[ZODB.DB, calls.Ref], Corout
 
 def _crowd() -> Iterator[Row]:
     database = ZODB.DB(None, pool_size=CONNECTIONS)
-    [place] = _filled(database, 1)
+    [place] = filled(database, 1)
     fair = []
     for _ in range(ROUNDS):
         waits = asyncio.run(_waits(place))
