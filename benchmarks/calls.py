@@ -30,9 +30,9 @@ from zkfleet.calls.asyncio import call
 from zkfleet.calls.pool import pool_of
 
 ROUNDS = 9
-CALLERS, COMMITS = 8, 40
+CALLERS, COMMITS, TURNS = 8, 20, 25
 AWAY, LOADS = 0.020, 10
-CROWD, CONNECTIONS, TURNS = 1000, 8, 5
+CROWD, CONNECTIONS, CALLS_OF_EACH = 1000, 8, 5
 
 
 def rows(_bench: Bench) -> Iterator[Row]:
@@ -74,7 +74,7 @@ def _on_a_server(server: Server) -> Row:
 
     calls.limit(ours, connections=CALLERS)
     plain.setPoolSize(CALLERS)
-    mine, its = rounds(ROUNDS, (nothing, coroutines), (nothing, plain_threads))
+    mine, its = rounds(TURNS, (nothing, coroutines), (nothing, plain_threads))
     ours.close()
     plain.close()
     what, peer = f"commits of {CALLERS} coroutines on a ZEO server", f"{CALLERS} threads by hand"
@@ -154,7 +154,7 @@ async def _waits(place: calls.Ref) -> list[float]:
     waits = []
 
     async def call_often() -> None:
-        for turn in range(TURNS):
+        for turn in range(CALLS_OF_EACH):
             asked = time.perf_counter()
             begun = await call(Counter.begun, place)
             if turn:
