@@ -13,7 +13,8 @@ from benchmarks import calls, devserver, discovery, latency, links, measure, reg
 from zkfleet.testing import ZooKeeperServer
 
 PAGE = Path(__file__).parent.parent / "docs/performance.md"
-MEASURED = re.compile(r"(<!-- measured -->\n).*(<!-- end -->)", re.DOTALL)
+MEASURED = re.compile(r"(<!-- measured -->\n)(.*)(<!-- end -->)", re.DOTALL)
+SECTION = re.compile(r"^## (.+)\n\n(.*?)\n*(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 TABLES: dict[str, tuple[str, Callable[[measure.Bench], Iterator[measure.Row]]]] = {
     "trees": ("Trees", trees.rows),
     "discovery": ("Views of many providers", discovery.rows),
@@ -31,7 +32,7 @@ def main() -> None:
     """Measure what is asked for."""
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     arguments.add_argument("tables", nargs="*", metavar="TABLE", help=f"one of {', '.join(TABLES)}; else all")
-    arguments.add_argument("--write", action="store_true", help="put all of them into docs/performance.md")
+    arguments.add_argument("--write", action="store_true", help="put them into docs/performance.md")
     wanted = arguments.parse_args()
     if unknown := set(wanted.tables) - TABLES.keys():
         arguments.error(f"there is no table {', '.join(sorted(unknown))}")
@@ -40,19 +41,25 @@ def main() -> None:
         kazoo = KazooClient(server.hosts)
         kazoo.start()
         bench = measure.Bench(server, registry, kazoo)
-        text = [measure.machine(server)]
-        print(text[0], flush=True)
+        measured = {}
         for name in wanted.tables or TABLES:
             title, rows = TABLES[name]
-            text.append(f"## {title}\n\n{measure.table(_shown(title, rows(bench)))}")
+            machine = measure.machine(server)
+            measured[title] = f"{machine}\n\n{measure.table(_shown(title, machine, rows(bench)))}"
         kazoo.stop()
-    if wanted.write and not wanted.tables:
-        PAGE.write_text(MEASURED.sub(lambda found: found[1] + "\n\n".join(text) + "\n" + found[2], PAGE.read_text()))
+    if wanted.write:
+        PAGE.write_text(MEASURED.sub(lambda found: found[1] + _page(found[2], measured) + found[3], PAGE.read_text()))
 
 
-def _shown(title: str, rows: Iterator[measure.Row]) -> Iterator[measure.Row]:
+def _page(before: str, measured: dict[str, str]) -> str:
+    """Return the tables that were there, with those that were measured in their places."""
+    sections = dict(SECTION.findall(before)) | measured
+    return "\n\n".join(f"## {title}\n\n{sections[title]}" for title, _ in TABLES.values() if title in sections) + "\n"
+
+
+def _shown(title: str, machine: str, rows: Iterator[measure.Row]) -> Iterator[measure.Row]:
     """Print rows as they come."""
-    print(f"\n## {title}\n\n{measure.HEAD}", flush=True)
+    print(f"\n## {title}\n\n{machine}\n\n{measure.HEAD}", flush=True)
     for row in rows:
         print(row, flush=True)
         yield row

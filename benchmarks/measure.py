@@ -149,11 +149,12 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def machine(server: ZooKeeperServer) -> str:
-    """Say what all of this was measured on, and when."""
+    """Say what something is measured on, when, and what else was going on there."""
     line = re.search(r"version: ([0-9.]+)", four_letters(server.port, "srvr"))
     runtime = subprocess.run([java(), "-version"], capture_output=True, text=True, check=True).stderr.splitlines()[0]
     return (
         f"Measured on {datetime.date.today()}: {os.cpu_count()} cores, {platform.system()} on {platform.machine()}, "
-        f"Python {platform.python_version()}, kazoo {version('kazoo')}, ZooKeeper {line[1] if line else 'unknown'}, "
-        f"Java {runtime.replace('version ', '').replace(chr(34), '')}, all on one machine over loopback."
+        f"Python {platform.python_version()}, kazoo {version('kazoo')}, ZEO {version('ZEO')}, "
+        f"ZooKeeper {line[1] if line else 'unknown'}, Java {runtime.replace('version ', '').replace(chr(34), '')}, "
+        f"all on one machine over loopback, where the load was {os.getloadavg()[0]:.1f} before."
     )
