@@ -48,6 +48,7 @@ def run(folder, *, seconds, seed, kind):
             made[fault.__name__] += 1
         last_fault = time.monotonic()
         time.sleep(CALM)
+        crashed = list(fleet.crashed())
         fleet.stop_writers(CALM)
         fleet.kill_all()
         read = fleet.read()
@@ -56,11 +57,8 @@ def run(folder, *, seconds, seed, kind):
     histories = {name: history((folder / f"{name}.log").open()) for name in fleet.writers}
     stored = counted(fleet.stored())
     report(made, histories)
-    return list(
-        itertools.chain.from_iterable(
-            breaches(name, found, stored, read, last_fault=last_fault) for name, found in histories.items()
-        )
-    )
+    wrong = [breaches(name, found, stored, read, last_fault=last_fault) for name, found in histories.items()]
+    return [*crashed, *itertools.chain.from_iterable(wrong)]
 
 
 def report(made, histories):

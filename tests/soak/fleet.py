@@ -105,6 +105,13 @@ class Fleet:
 
     # -- the end
 
+    def crashed(self):
+        """Yield a sentence for each writer that has ended by itself."""
+        for name, one in self.writers.items():
+            if one.poll() is not None:
+                said = (self.folder / f"{name}.err").read_text().splitlines() or ["nothing"]
+                yield f"{name} has ended by itself, and said last: {said[-1]}"
+
     def stop_writers(self, timeout):
         """Tell all writers to end; those that do not are killed, and have logged no end."""
         (self.folder / STOP).touch()
