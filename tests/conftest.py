@@ -1,6 +1,7 @@
 """The parts that tests stand on: one server of each kind for most, own ones for those that break them."""
 
 import itertools
+import sys
 import threading
 import time
 
@@ -11,6 +12,13 @@ from kazoo.client import KazooClient
 import zkfleet
 from zkfleet.devserver import DevServer
 from zkfleet.testing import Ensemble, Proxy, ZooKeeperServer
+
+# ZEO takes uvloop where it finds it, and it is here for the tests of calls.  In this
+# process ZEO has asyncio's own loop, as in most; servers in processes of their own have uvloop.
+sys.modules["uvloop"] = None
+import ZEO.asyncio.compat  # noqa: E402, F401
+
+del sys.modules["uvloop"]
 
 # How long an example takes says more of the machine than of us.
 settings.register_profile("zkfleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])

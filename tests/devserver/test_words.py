@@ -58,6 +58,9 @@ def test_the_form_is_that_of_the_real_one(both, word):
     if word in ("cons", "stat"):
         # In which order connections are told is nobody's promise.
         dev, real = sorted(dev.splitlines()), sorted(real.splitlines())
+    if word == "dump":
+        # Whether two sessions expire at the same moment is chance.
+        dev, real = set(dev.splitlines()), set(real.splitlines())
     assert dev == real
     assert dev
 

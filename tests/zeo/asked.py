@@ -8,6 +8,7 @@ import sys
 import threading
 
 from tests.conftest import wait_for
+from tests.zeo.plain import WITHOUT_UVLOOP
 from zkfleet.testing.zookeeper import free_port
 
 
@@ -28,7 +29,7 @@ class ZeoServer:
         self._process = None
 
     def start(self):
-        command = [sys.executable, "-m", "ZEO.runzeo", "-C", str(self._configuration)]
+        command = [sys.executable, "-c", WITHOUT_UVLOOP, "-C", str(self._configuration)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._log.parent)
         wait_for(self._listens, what="a ZEO server")

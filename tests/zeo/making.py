@@ -27,7 +27,7 @@ def a_server(storage=None, *, address=("127.0.0.1", 0), kind=RepairedServer, **o
     else:
         identify(storage)
     server = kind(address, {"1": storage}, **options)
-    thread = threading.Thread(target=server.loop, daemon=True)
+    thread = threading.Thread(target=getattr(server, "serve", server.loop), daemon=True)
     thread.start()
     try:
         yield server

@@ -8,6 +8,9 @@ import sys
 import time
 
 import pytest
+import transaction
+import ZEO
+from persistent.mapping import PersistentMapping
 from transaction.interfaces import TransientError
 from ZODB.FileStorage import FileStorage
 from ZODB.utils import z64
@@ -54,6 +57,30 @@ def test_a_signal_deregisters_and_ends_it(tree, hosts, tmp_path, number):
         assert time.monotonic() - started < 1
         assert making.addresses(tree) == []
         assert (tmp_path / "Data.fs.index").exists()
+
+
+def test_clients_hear_of_commits_in_the_order_in_which_they_were(tree, hosts, tmp_path, caplog):
+    """On uvloop, too, which is there for tests, and which such a process takes."""
+    with (
+        making.ServerProcess(tmp_path, a_database(tmp_path, hosts)),
+        contextlib.closing(ZEO.DB(registered(tree))) as one,
+        contextlib.closing(ZEO.DB(registered(tree))) as other,
+    ):
+        with one.transaction() as connection:
+            for n in range(3):
+                connection.root()[n] = PersistentMapping()
+
+        def commit_often(database, n):
+            for value in range(150):
+                manager = transaction.TransactionManager()
+                connection = database.open(manager)
+                connection.root()[n]["value"] = value
+                manager.commit()
+                connection.close()
+
+        committing = [making.Attempt(commit_often, *each) for each in ((one, 0), (one, 1), (other, 2))]
+        assert [each.outcome(60) for each in committing] == [None] * 3
+    assert "must be greater" not in caplog.text
 
 
 def test_a_commit_under_way_is_finished(tree, hosts, tmp_path):

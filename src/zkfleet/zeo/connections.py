@@ -56,9 +56,11 @@ CONNECTIONS = Repair(
     "a server knows its connections",
     without="none can be run",
     needs=(
-        "ZEO.asyncio.base:ZEOBaseProtocol.__init__ sets name",
+        "ZEO.asyncio.base:ZEOBaseProtocol.__init__ sets loop, name",
         "ZEO.asyncio.server:ServerProtocol(loop, addr, zeo_storage, msgpack)",
         "ZEO.asyncio.server:ServerProtocol.__init__ sets addr, zeo_storage",
+        "ZEO.asyncio.server:ServerProtocol.async_(method)",
+        "ZEO.asyncio.server:ServerProtocol.async_threadsafe(method)",
         "ZEO.asyncio.server:ServerProtocol.close",
         "ZEO.asyncio.server:ServerProtocol.connection_made(transport)",
         "ZEO.asyncio.server:ServerProtocol.connection_lost(exc)",
@@ -161,6 +163,15 @@ class Connection(ServerProtocol):  # type: ignore[misc]
         finally:
             self._server.connections.discard(self)
             self.gone.set_result(None)
+
+    def async_threadsafe(self, method: str, *args: Any) -> None:
+        """Send a message that has no reply; from the loop's own thread at once, before all that is sent later."""
+        # uvloop carries out what is to be done soon later than asyncio does: a
+        # client would hear of another's commit after the reply to its own.
+        if asyncio._get_running_loop() is self.loop:
+            self.async_(method, *args)
+        else:
+            super().async_threadsafe(method, *args)
 
     def close(self) -> None:
         """Close from our side; what the client had begun is aborted."""
