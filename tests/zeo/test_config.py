@@ -159,8 +159,8 @@ def test_what_opens_no_database_is_refused(fleet, tmp_path):
     file.write_text(section("zookeeper x:1"))
     with pytest.raises(BadInput, match="server"):
         config.database(file)
-    with pytest.raises(BadInput, match="no parameter of a client: database_name"):
-        config.database("zkzeo://x:1/db?database_name=main")
+    with pytest.raises(BadInput, match="no parameter of a client: connection_pool_size"):
+        config.database("zkzeo://x:1/db?connection_pool_size=3")
 
 
 @pytest.mark.parametrize(

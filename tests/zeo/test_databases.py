@@ -267,3 +267,10 @@ def test_a_history_that_cannot_be_read_is_told(caplog):
     with caplog.at_level(logging.WARNING):
         assert identify(Broken()) == ""
     assert "history_not_read" in caplog.text
+
+
+def test_a_file_that_was_empty_is_warned_of_once(tmp_path, caplog):
+    for _ in range(2):
+        with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"))) as storage:
+            identify(storage)
+    assert caplog.text.count("database_is_new") == 1

@@ -48,3 +48,18 @@ def test_the_old_name_of_wait_works():
 def test_what_cannot_be_is_refused(options, word):
     with pytest.raises(BadInput, match=word):
         split(options)
+
+
+def test_a_mistyped_option_is_told_its_name():
+    with pytest.raises(BadInput) as caught:
+        split({"on_delist": "stay"})
+    assert caught.value.hint == "is it on_delisted?"
+    with pytest.raises(BadInput) as caught:
+        split({"xyz": 1})
+    assert "prefer" in caught.value.hint
+    assert "max_disconnect_poll" not in caught.value.hint
+
+
+def test_a_database_is_told_by_its_identity():
+    with pytest.raises(BadInput, match="32 hexadecimal digits"):
+        split({"database": "main"})

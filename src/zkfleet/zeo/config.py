@@ -91,7 +91,7 @@ def database(where: Path | str) -> ZODB.DB:
     """Open the database of a configuration file's `<zodb>` section, or of a URI.
 
     Raises:
-        BadInput: the file or the URI is wrong, or the URI has parameters that are for the database.
+        BadInput: the file or the URI is wrong, or the URI has other parameters for the database than its name.
         Others as for `client`, and for the storages that a file may name.
     """
     if isinstance(where, Path):
@@ -100,13 +100,14 @@ def database(where: Path | str) -> ZODB.DB:
         except ZConfig.ConfigurationError as exc:
             raise BadInput(str(exc)) from exc
     open_storage, others = resolve(where)
+    names = {"database_name": others.pop("database_name")} if "database_name" in others else {}
     if others:
         raise BadInput(
             f"{where}: no parameter of a client: {', '.join(others)}", hint="zodburi knows those of databases"
         )
     storage = open_storage()
     try:
-        return ZODB.DB(storage)
+        return ZODB.DB(storage, **names)
     except BaseException:
         storage.close()
         raise

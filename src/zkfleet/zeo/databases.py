@@ -55,6 +55,8 @@ def identify(storage: Any, *, read_only: bool = False) -> str:
         logger.warning("identity_differs data=%s file=%s beside=%s: the data are right", known, remembered, beside)
     identity = known or remembered or uuid.uuid4().hex
     kept = known == identity
+    if not (known or remembered) and storage.lastTransaction() in (None, z64):
+        logger.warning("database_is_new storage=%s: nothing was in it; is its path right?", storage.getName())
     if not kept and not read_only and not storage.isReadOnly():
         kept = _stamp(storage, identity)
     if beside and remembered != identity:

@@ -5,9 +5,11 @@ its own that it takes without heeding them.
 """
 
 import inspect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from ZEO.ClientStorage import ClientStorage
@@ -61,6 +63,11 @@ class Settings:
     def __post_init__(self) -> None:
         _check_choice("on_delisted", self.on_delisted, ("leave", "stay"))
         _check_choice("on_behind", self.on_behind, ("wait", "refuse", "clear"))
+        if self.database and not re.fullmatch("[0-9a-f]{32}", self.database):
+            raise BadInput(
+                f"database is an identity, 32 hexadecimal digits, and not {self.database!r}",
+                hint="`zkfleet zeo status PATH --format json` shows it",
+            )
         for name in ("leave_after", "ping_interval", "ping_timeout"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
@@ -86,8 +93,11 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
         if name in GONE:
             raise BadInput(f"{name} does nothing", hint=GONE[name])
         if name not in known:
+            all_names = sorted(names) + sorted(known - set(GONE) - set(OUTDATED))
+            meant = get_close_matches(name, all_names, 1)
             raise BadInput(
-                f"no option of a ZEO client: {name!r}", hint=f"there are {', '.join(sorted(known - set(GONE)))}"
+                f"no option of a ZEO client: {name!r}",
+                hint=f"is it {meant[0]}?" if meant else f"there are {', '.join(all_names)}",
             )
     if theirs.get("read_only") and theirs.get("read_only_fallback"):
         raise BadInput(
