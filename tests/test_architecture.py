@@ -19,6 +19,7 @@ ROOMS = {
     "devserver": {"errors", "paths", "endpoints"},
     "zeo": {"errors", "paths", "endpoints", "registry"},
     "calls": {"errors", "zeo"},
+    "monitor": {"errors", "endpoints", "registry"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
     "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", ""},
     "": {"errors", "registry"},
@@ -27,14 +28,14 @@ HOMES = {
     "kazoo": {"registry", "testing"},
     "click": {"cli"},
     "rich": {"cli"},
-    "psutil": {"cli", "endpoints", "registry"},
+    "psutil": {"cli", "endpoints", "monitor", "registry"},
     "ZEO": {"zeo"},
     "ZODB": {"zeo", "calls"},
     "ZConfig": {"zeo"},
     "zc": {"zeo"},
     "persistent": {"zeo", "calls"},
     "transaction": {"errors", "zeo", "calls"},
-    "twisted": {"calls"},
+    "twisted": {"calls", "monitor"},
 }
 # These decide, and leave doing to others: no clock, no thread, no socket, no file.
 PURE = {
@@ -46,6 +47,8 @@ PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launc
 PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "described", "duty", "lease", "reasons", "silence"]}
 PURE |= {f"zkfleet.zeo.{name}" for name in ["checking", "status"]}
 PURE |= {f"zkfleet.calls.{name}" for name in ["policy", "deciding", "searching"]}
+PURE |= {f"zkfleet.monitor.{name}" for name in ["answers", "asking", "basics", "commands", "conversation"]}
+PURE |= {f"zkfleet.monitor.{name}" for name in ["limits", "places", "wording"]}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 

@@ -1,0 +1,103 @@
+"""Which command do these words call, may it be called, and what went wrong?
+
+Pure.  The words are those of a line, or of an URL; what comes of it is a call
+that may be made, or a `BadInput` that says what to do instead.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zkfleet.errors import BadInput
+from zkfleet.monitor.answers import Answer, Mode
+from zkfleet.monitor.commands import Command, Commands
+from zkfleet.monitor.wording import as_json, as_text, error_as_json, error_as_text
+
+JSON = "json"
+"""The word before a command whose answer is to be JSON."""
+MOST_SHOWN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A command that may be run with these arguments."""
+
+    command: Command
+    arguments: tuple[Any, ...]
+    in_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is written, and what becomes of the connection; None for what was before."""
+
+    text: str
+    mode: Mode | None = None
+
+
+def call(commands: Commands, words: Sequence[str], *, actions: bool) -> Call:
+    """Return the call that words mean.
+
+    Args:
+        commands: those that there are.
+        words: a command and its arguments, perhaps with `json` before.
+        actions: whether those that change something are enabled.
+
+    Raises:
+        BadInput: there is no such command, it is off, or the arguments are wrong.
+    """
+    in_json = words[0] == JSON and len(words) > 1
+    name, *rest = words[1:] if in_json else words
+    found = find(commands, name)
+    allow(found, actions=actions)
+    return Call(found, tuple(rest if found.claims_input else found.read(rest)), in_json)
+
+
+def find(commands: Commands, name: str) -> Command:
+    """Return the command of a name.
+
+    Raises:
+        BadInput: there is none; the nearest ones are named.
+    """
+    found = commands.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name[:40], [one.name for one in commands], 3)
+        nearest = f"\nThe nearest: {', '.join(near)}" if near else ""
+        raise BadInput(f"Invalid command {name[:100]!r}", hint=f'Try "help".{nearest}')
+    return found
+
+
+def allow(found: Command, *, actions: bool) -> None:
+    """Pass a command that may be run.
+
+    Raises:
+        BadInput: it changes something, and that is not enabled.
+    """
+    if found.action and not actions:
+        raise BadInput(f"{found.name}: it changes something, and is off", hint="start the monitor with actions=True")
+
+
+def reply(call: Call, answer: Answer) -> Reply:
+    """Return what is written of an answer."""
+    text = as_json(call.command.name, answer) if call.in_json else as_text(answer)
+    return Reply(text, answer.mode)
+
+
+def refusal(words: Sequence[str], error: BadInput) -> Reply:
+    """Return what is written to somebody whose words were wrong."""
+    if words[0] == JSON and len(words) > 1:
+        return Reply(error_as_json(words[1], str(error), error.hint))
+    return Reply(error_as_text(error))
+
+
+def failure(call: Call, exc: BaseException, id_: str) -> Reply:
+    """Return the one line about an exception in a command, whose traceback is in the log under the id."""
+    said = " ".join(str(exc).split())[:MOST_SHOWN]
+    return trouble(call, f"{type(exc).__name__}: {said} (error {id_}, the log has more)")
+
+
+def trouble(call: Call, message: str) -> Reply:
+    """Return the one line that says why there is no answer."""
+    name = call.command.name
+    return Reply(error_as_json(name, message) if call.in_json else f"{name}: {message}\n")

@@ -1,0 +1,184 @@
+"""How is a monitor had, and ended?
+
+`start` puts the parts together: where it may listen (`places`), the socket
+(`listening`), what runs the commands (`running`), and a door.  What its user
+holds is a `Monitor`.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import ssl
+import threading
+from collections.abc import Callable
+from socket import socket
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from zkfleet.endpoints import Endpoint
+from zkfleet.errors import BadInput, WaitTimedOut
+from zkfleet.monitor.commands import COMMANDS, Commands
+from zkfleet.monitor.encrypted import Certificates
+from zkfleet.monitor.limits import Limits
+from zkfleet.monitor.listening import Taken, default_path, identity, listen
+from zkfleet.monitor.loading import load
+from zkfleet.monitor.places import Address, Place, UnixPath, check_guarded, place
+from zkfleet.monitor.running import Running
+from zkfleet.monitor.talking import Switchboard
+from zkfleet.monitor.threads import Thread
+
+if TYPE_CHECKING:
+    from zkfleet.registry import Registration, Registry
+
+logger = logging.getLogger(__name__)
+
+
+class Opened(Protocol):
+    """What a door gives: its connections, and how it is closed."""
+
+    board: Switchboard
+
+    def close(self) -> None:
+        """Let nobody in any more, and break all connections."""
+
+
+Opener = Callable[[socket, Running, str, ssl.SSLContext | None], Opened]
+"""Opens a door on a listening socket."""
+
+
+class Monitor:
+    """A monitor that answers, until it is closed; a context manager.
+
+    Attributes:
+        address: where it listens, a path or `host:port`.
+        running: what runs its commands.
+        board: its connections, for its loop's thread alone.
+    """
+
+    def __init__(self, where: Place, listener: socket, opened: Opened, running: Running) -> None:
+        self.running, self.board = running, opened.board
+        self._listener, self._opened = listener, opened
+        self._path = where.path if isinstance(where, UnixPath) else ""
+        self._file = identity(self._path) if self._path else None
+        bound = listener.getsockname()
+        self.address = self._path or str(Endpoint(bound[0], bound[1]))
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._registration: Registration | None = None
+        _OPEN.add(self)
+
+    def register(self, registry: "Registry", path: str) -> None:
+        """Say in a registry where it listens, until it is closed."""
+        if self._path:
+            raise BadInput(f"{self._path}: nobody finds a Unix socket through a registry", hint="listen on a TCP port")
+        self._registration = registry.register(path, self.address, kind="monitor")
+
+    def close(self) -> None:
+        """Take it out of its registry, let nobody in any more, break its connections.  Twice is fine."""
+        with self._lock:
+            if self._is_closed or os.getpid() != self._process:
+                return
+            self._is_closed = True
+        _OPEN.discard(self)
+        if self._registration is not None:
+            self._registration.close()
+        try:
+            self._opened.close()
+        finally:
+            self._listener.close()
+            if self._path and identity(self._path) == self._file:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+            logger.info("monitor_closed address=%s", self.address)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: keep nothing open that is the parent's, and answer nobody."""
+        self._is_closed = True
+        self._listener.close()
+        self.board.leave_to_parent()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+_OPEN: set[Monitor] = set()
+
+
+def _after_fork() -> None:
+    for monitor in _OPEN:
+        monitor.leave_to_parent()
+    _OPEN.clear()
+
+
+def _at_exit() -> None:
+    for monitor in list(_OPEN):
+        with contextlib.suppress(WaitTimedOut):
+            monitor.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
+
+
+def start(
+    address: Address | None = None,
+    *,
+    registry: "Registry | None" = None,
+    path: str | None = None,
+    tls: ssl.SSLContext | Certificates | None = None,
+    token: str | None = None,
+    insecure: bool = False,
+    actions: bool = False,
+    limits: Limits | None = None,
+    commands: Commands | None = None,
+    door: Opener | None = None,
+) -> "Monitor | Literal[False]":
+    """Answer questions about this process from now on.
+
+    Args:
+        address: a TCP port of the loopback address, `host:port`, a pair of them, or the path
+            of a Unix socket; None for a socket of this process in the runtime directory.
+        registry: where it says its address, below `path`.
+        path: an existing path in it.
+        tls: what makes TCP encrypted; with authorities for client certificates these are needed.
+        token: one word that clients begin with, `token XXXX`; None for no need of one.
+        insecure: everybody who reaches it may ask.
+        actions: enable the commands that change something.
+        limits: how much clients may ask for.
+        commands: None for all that this process has.
+        door: what answers; None for a thread with a loop of its own.
+
+    Returns:
+        The monitor; False, and a warning in the log, if somebody listens there already.
+
+    Raises:
+        BadInput: it cannot listen there, or others could reach it and nobody would ask who they are.
+    """
+    if (registry is None) != (path is None):
+        raise BadInput("a registry and a path go together", hint="give both, or neither")
+    where = place(default_path() if address is None else address)
+    context = tls.context() if isinstance(tls, Certificates) else tls
+    asks_who = context is not None and context.verify_mode is ssl.CERT_REQUIRED
+    check_guarded(where, token=token or "", has_client_certificates=asks_who, insecure=insecure)
+    if commands is None:
+        load()
+    try:
+        listener = listen(where)
+    except Taken as exc:
+        logger.warning("monitor_not_started address=%s reason=%s", where, exc.strerror)
+        return False
+    running = Running(commands or COMMANDS, limits or Limits(), actions=actions)
+    opened = (door or _thread)(listener, running, token or "", None if isinstance(where, UnixPath) else context)
+    monitor = Monitor(where, listener, opened, running)
+    logger.info("monitor_started address=%s", monitor.address)
+    if registry is not None and path is not None:
+        monitor.register(registry, path)
+    return monitor
+
+
+def _thread(listener: socket, running: Running, token: str, tls: ssl.SSLContext | None) -> Opened:
+    return Thread(listener, running, token=token, tls=tls)

@@ -1,0 +1,67 @@
+"""The default door: a thread with an asyncio loop of its own.
+
+It answers whatever the application runs, and when all of its threads are busy.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+
+from zkfleet.errors import WaitTimedOut
+from zkfleet.monitor.aio import Door, LoopClock
+from zkfleet.monitor.running import Running
+from zkfleet.monitor.talking import Switchboard
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 10.0
+
+
+class Thread:
+    """A monitor's thread; `close` may be called from any other one.
+
+    Args:
+        listener: what listens.
+        running: what runs the commands.
+        token: what a connection begins with, or "".
+        tls: the server's side of encrypted connections, or None.
+    """
+
+    def __init__(
+        self, listener: socket.socket, running: Running, *, token: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.board = Switchboard(running, LoopClock(self._loop), token=token)
+        self._door = Door(self._loop, listener, self.board, tls)
+        self._thread = threading.Thread(target=self._run, name="zkfleet-monitor", daemon=True)
+        self._thread.start()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function on the thread, soon."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(function)
+
+    def close(self) -> None:
+        """Break all connections and end the thread.
+
+        Raises:
+            WaitTimedOut: a command that is said not to block does.
+        """
+        self.call(self._loop.stop)
+        if threading.current_thread() is self._thread:
+            return  # a command closes its own monitor: the thread ends after it
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            raise WaitTimedOut(f"a monitor is still busy after {PATIENCE:g} s", hint="close() it again")
+
+    def _run(self) -> None:
+        self._door.open()
+        self._loop.run_forever()
+        self._door.close()
+        # Whatever was closed or cancelled is told so in the next round.
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
