@@ -1,6 +1,8 @@
 """The parts that tests stand on: one server of each kind for most, own ones for those that break them."""
 
 import itertools
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -88,6 +90,17 @@ def proxy(zookeeper):
     """A relay to the shared server whose links this test may break."""
     with Proxy(zookeeper.port) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    assert shutil.which("openssl"), "openssl makes the certificates: apt-get install openssl"
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("server", "client"):
+        made = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN={name} -addext subjectAltName=IP:127.0.0.1"
+        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"]
+        subprocess.run([*made.split(), *files], check=True, capture_output=True)
+    return folder
 
 
 def wait_for(condition, timeout=10.0, what="the condition"):

@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import ssl
 
@@ -14,7 +15,11 @@ class Client:
         if "/" in address:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
-            self.socket.connect(address)
+            try:
+                self.socket.connect(address)
+            except OSError:
+                self.socket.close()
+                raise
         else:
             host, _, port = address.rpartition(":")
             self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout)
@@ -22,7 +27,8 @@ class Client:
             self.socket = tls.wrap_socket(self.socket, server_hostname=host)
 
     def send(self, data):
-        self.socket.sendall(data)
+        with contextlib.suppress(BrokenPipeError):  # what was said before that can still be read
+            self.socket.sendall(data)
         return self
 
     def line(self):
@@ -37,10 +43,10 @@ class Client:
 
     def rest(self):
         """All that comes until the other side closes."""
-        found = b""
+        found = []
         while piece := self.socket.recv(1 << 20):
-            found += piece
-        return found.decode()
+            found.append(piece)
+        return b"".join(found).decode()
 
     def __enter__(self):
         return self

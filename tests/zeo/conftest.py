@@ -1,6 +1,3 @@
-import shutil
-import subprocess
-
 import pytest
 from kazoo.client import KazooClient
 
@@ -40,17 +37,6 @@ def kazoo_at(fleet):
     yield client
     client.stop()
     client.close()
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory):
-    assert shutil.which("openssl"), "openssl makes the certificates: apt-get install openssl"
-    folder = tmp_path_factory.mktemp("tls")
-    for name in ("server", "client"):
-        made = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN={name} -addext subjectAltName=IP:127.0.0.1"
-        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"]
-        subprocess.run([*made.split(), *files], check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture

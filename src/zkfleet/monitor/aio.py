@@ -1,31 +1,24 @@
-"""The asyncio door: a monitor in a loop.
+"""The asyncio door: where connections come in, in a loop of ours or of the application.
 
-Connections are plain sockets that the loop watches.  asyncio's own transports
-cost a multiple of what most commands do: here a connection that has its line
-ready is accepted, answered and closed in one turn, and the loop watches it only
-if there is something to wait for.  Encrypted ones are asyncio's (`encrypted`).
+What is not encrypted is accepted, answered and closed by hand (`plain`), the
+rest by asyncio (`encrypted`).
 """
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
 
 from zkfleet.monitor.encrypted import Encrypted
-from zkfleet.monitor.listening import may_come_in
-from zkfleet.monitor.talking import Switchboard, Talk
+from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, newcomers
+from zkfleet.monitor.opening import Opener
+from zkfleet.monitor.plain import Plain
+from zkfleet.monitor.running import Running
+from zkfleet.monitor.talking import Switchboard
 
 logger = logging.getLogger(__name__)
-
-PIECE = 64 << 10
-AT_ONCE = 64
-SECONDS_WITHOUT_FILES = 1.0
-SECONDS_FOR_LAST_WORDS = 1.0
-NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class LoopClock:
@@ -73,6 +66,12 @@ class Door:
         self._is_open = True
         self._loop.add_reader(self._listener, self._accept)
 
+    def listen_at(self, listener: socket.socket) -> None:
+        """Let clients in there from now on."""
+        self._loop.remove_reader(self._listener)
+        self._listener = listener
+        self._loop.add_reader(listener, self._accept)
+
     def close(self) -> None:
         """Let nobody in any more, and break all connections."""
         if self._is_open:
@@ -83,29 +82,19 @@ class Door:
         self._board.close()
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
-            try:
-                one, _address = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as exc:
-                self._rest(exc)
-                return
-            self._let_in(one)
+        try:
+            for one in newcomers(self._listener):
+                self._let_in(one)
+        except NoFiles:
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(SECONDS_WITHOUT_FILES, self._accept_again)
 
-    def _rest(self, exc: OSError) -> None:
-        if exc.errno not in NO_FILES:
-            raise exc
-        logger.warning("monitor_cannot_accept reason=%s", exc.strerror)
-        self._loop.remove_reader(self._listener)
-        self._loop.call_later(SECONDS_WITHOUT_FILES, lambda: self.open() if self._is_open else None)
+    def _accept_again(self) -> None:
+        if self._is_open:
+            self._loop.add_reader(self._listener, self._accept)
 
     def _let_in(self, one: socket.socket) -> None:
-        one.setblocking(False)
-        if not may_come_in(one):
-            logger.warning("client_refused reason=it is of another user")
-            _say_and_close(one, b"this monitor answers its own user\n")
-        elif self._tls is None:
+        if self._tls is None:
             Plain(self._loop, one, self._board).begin()
         elif len(self._handshakes) >= self._board.limits.connections:
             one.close()
@@ -121,151 +110,36 @@ class Door:
             logger.info("client_refused reason=%s", exc)
 
 
-class Plain:
-    """One connection that is not encrypted; a `Wire`."""
+class InLoop:
+    """A monitor in a loop that somebody else runs; to be closed on the loop's thread.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, peer: socket.socket, board: Switchboard) -> None:
-        self.is_local = peer.family == socket.AF_UNIX
-        self.unread = 0
-        self._loop, self._socket = loop, peer
-        self._left: deque[memoryview] = deque()
-        self._is_watched = self._is_paused = self._has_ended = self._closes = self._is_closed = False
-        self._talk = Talk(board, self)
-        board.take_in(self._talk)
+    Arguments as for `Thread`.
+    """
 
-    def begin(self) -> None:
-        """Take what the client sent with its first breath, and watch for more."""
-        self._read()
-        self._watch()
-
-    # -- what the talk orders
-
-    def write(self, data: bytes) -> None:
-        """Write what there is room for, and the rest when there is room."""
-        if self._is_closed:
-            return
-        sent = 0 if self._left else self._send(data)
-        if sent < len(data) and not self._is_closed:
-            if not self._left:
-                self._loop.add_writer(self._socket, self._write_on)
-            self._left.append(memoryview(data)[sent:])
-            self.unread += len(data) - sent
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        running: Running,
+        *,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.board = Switchboard(running, LoopClock(loop), token=token)
+        self._door = Door(loop, listener, self.board, tls)
+        self._door.open()
+        self.listen_at = self._door.listen_at
 
     def close(self) -> None:
-        """Close when all is written."""
-        self._closes = True
-        if not self.unread and not self._is_closed:
-            self._finish()
-
-    def abort(self) -> None:
-        """Close now."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._watch()
-        if self._left:
-            self._loop.remove_writer(self._socket)
-        self._left.clear()
-        self.unread = 0
-        self._socket.close()
-        self._talk.lost()
-
-    def leave_to_parent(self) -> None:
-        """Close it here alone; the loop's epoll is the parent's, too, and is not told."""
-        self._socket.close()
-
-    def pause(self) -> None:
-        """Read nothing."""
-        self._is_paused = True
-        self._watch()
-
-    def resume(self) -> None:
-        """Read again."""
-        self._is_paused = False
-        self._watch()
-
-    # -- what the socket does
-
-    def _watch(self) -> None:
-        wanted = not (self._is_paused or self._has_ended or self._is_closed)
-        if wanted and not self._is_watched:
-            self._loop.add_reader(self._socket, self._read)
-        elif self._is_watched and not wanted:
-            self._loop.remove_reader(self._socket)
-        self._is_watched = wanted
-
-    def _read(self) -> None:
-        data = self._receive()
-        if data is None or self._is_closed:
-            return
-        if self._closes:
-            self._ignore(data)
-        elif data:
-            self._talk.received(data)
-        else:
-            self._has_ended = True
-            self._watch()
-            self._talk.ended()
-
-    def _receive(self) -> bytes | None:
-        """Return what came, nothing at the end, or None if there is none to be had."""
-        if self._is_closed:
-            return None
-        try:
-            return self._socket.recv(PIECE)
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError:
-            self.abort()
-            return None
-
-    def _send(self, data: bytes | memoryview) -> int:
-        try:
-            return self._socket.send(data)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            self.abort()
-            return 0
-
-    def _write_on(self) -> None:
-        while self._left:
-            sent = self._send(self._left[0])
-            if self._is_closed:
-                return
-            self.unread -= sent
-            if sent < len(self._left[0]):
-                self._left[0] = self._left[0][sent:]
-                if sent:
-                    self._talk.progressed()
-                return
-            self._left.popleft()
-        self._loop.remove_writer(self._socket)
-        if self._closes:
-            self._finish()
-        else:
-            self._talk.drained()
-
-    def _finish(self) -> None:
-        """Close; everything is written."""
-        if self._has_ended or not self._receive():
-            self.abort()
-            return
-        # It sends on. To close now would take from it what it has not read yet
-        # (RFC 1122, 4.2.2.13): it is told of the end, and not listened to.
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-        self.resume()
-        self._loop.call_later(SECONDS_FOR_LAST_WORDS, self.abort)
-
-    def _ignore(self, data: bytes) -> None:
-        if not data and not self.unread:
-            self.abort()
-        elif not data:
-            self._has_ended = True
-            self._watch()
+        """Let nobody in any more, and break all connections."""
+        self._door.close()
 
 
-def _say_and_close(one: socket.socket, text: bytes) -> None:
-    with one, contextlib.suppress(OSError):
-        one.send(text)
+def in_loop(loop: asyncio.AbstractEventLoop | None = None) -> Opener:
+    """Return what opens a monitor in an asyncio loop, for `start(door=...)`.
+
+    Args:
+        loop: the loop, on whose thread the monitor is started and closed; None for the one that runs.
+    """
+    chosen = loop or asyncio.get_running_loop()
+    return lambda listener, running, token, tls: InLoop(chosen, listener, running, token=token, tls=tls)

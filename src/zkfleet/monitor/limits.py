@@ -22,6 +22,7 @@ class Limits:
         answer: bytes of one answer; the rest of a longer one is cut off, and that is said.
         unread: bytes of all answers together that clients have not read yet; who asks for more is dropped.
         deadline: seconds for a command that may block, unless the command has its own.
+        looks: seconds between two looks whether a Unix socket's file is still there.
         running: commands that may block, under way at once, those that missed their deadline included.
 
     Raises:
@@ -35,6 +36,7 @@ class Limits:
     answer: int = 16 << 20
     unread: int = 64 << 20
     deadline: float = 5.0
+    looks: float = 5.0
     running: int = 10
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ the same file.
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import socket
 import stat
@@ -22,7 +23,12 @@ from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, BadInput
 from zkfleet.monitor.places import Place, UnixPath
 
+logger = logging.getLogger(__name__)
+
 BACKLOG = 1024
+AT_ONCE = 64
+NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SECONDS_WITHOUT_FILES = 1.0
 ROOT = 0
 SECONDS_FOR_THE_FOLDER = 1.0
 
@@ -158,3 +164,27 @@ def may_come_in(peer: socket.socket) -> bool:
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return uid in (os.geteuid(), ROOT)
+
+
+class NoFiles(OSError):
+    """The machine has no more files for this process: it may try again in `SECONDS_WITHOUT_FILES`."""
+
+
+def newcomers(listener: socket.socket) -> Iterator[socket.socket]:
+    """Yield connections that wait to be accepted; they do not block.
+
+    Raises:
+        NoFiles: one waits, and cannot be had now.
+    """
+    for _ in range(AT_ONCE):
+        try:
+            one, _address = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as exc:
+            if exc.errno not in NO_FILES:
+                raise
+            logger.warning("monitor_cannot_accept reason=%s", exc.strerror)
+            raise NoFiles(*exc.args) from exc
+        one.setblocking(False)
+        yield one

@@ -11,9 +11,8 @@ import logging
 import os
 import ssl
 import threading
-from collections.abc import Callable
 from socket import socket
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
@@ -22,28 +21,15 @@ from zkfleet.monitor.encrypted import Certificates
 from zkfleet.monitor.limits import Limits
 from zkfleet.monitor.listening import Taken, default_path, identity, listen
 from zkfleet.monitor.loading import load
+from zkfleet.monitor.opening import Opened, Opener
 from zkfleet.monitor.places import Address, Place, UnixPath, check_guarded, place
 from zkfleet.monitor.running import Running
-from zkfleet.monitor.talking import Switchboard
-from zkfleet.monitor.threads import Thread
+from zkfleet.monitor.threads import in_thread
 
 if TYPE_CHECKING:
     from zkfleet.registry import Registration, Registry
 
 logger = logging.getLogger(__name__)
-
-
-class Opened(Protocol):
-    """What a door gives: its connections, and how it is closed."""
-
-    board: Switchboard
-
-    def close(self) -> None:
-        """Let nobody in any more, and break all connections."""
-
-
-Opener = Callable[[socket, Running, str, ssl.SSLContext | None], Opened]
-"""Opens a door on a listening socket."""
 
 
 class Monitor:
@@ -57,7 +43,7 @@ class Monitor:
 
     def __init__(self, where: Place, listener: socket, opened: Opened, running: Running) -> None:
         self.running, self.board = running, opened.board
-        self._listener, self._opened = listener, opened
+        self._where, self._listener, self._opened = where, listener, opened
         self._path = where.path if isinstance(where, UnixPath) else ""
         self._file = identity(self._path) if self._path else None
         bound = listener.getsockname()
@@ -66,7 +52,32 @@ class Monitor:
         self._lock = threading.Lock()
         self._is_closed = False
         self._registration: Registration | None = None
+        if self._path:
+            self.board.clock.from_thread(self._look_later)
         _OPEN.add(self)
+
+    def _look_later(self) -> None:
+        self.board.clock.later(self.running.limits.looks, self._look)
+
+    def _look(self) -> None:
+        """On the loop's thread: make a socket's file again that somebody has removed."""
+        with self._lock:
+            if self._is_closed:
+                return
+            if identity(self._path) is None:
+                self._listen_again()
+        self._look_later()
+
+    def _listen_again(self) -> None:
+        try:
+            listener = listen(self._where)
+        except (Taken, BadInput) as exc:
+            logger.warning("monitor_unreachable address=%s reason=%s", self.address, exc)
+            return
+        self._opened.listen_at(listener)
+        self._listener.close()
+        self._listener, self._file = listener, identity(self._path)
+        logger.warning("monitor_listens_again address=%s reason=its file was removed", self.address)
 
     def register(self, registry: "Registry", path: str) -> None:
         """Say in a registry where it listens, until it is closed."""
@@ -172,13 +183,19 @@ def start(
         logger.warning("monitor_not_started address=%s reason=%s", where, exc.strerror)
         return False
     running = Running(commands or COMMANDS, limits or Limits(), actions=actions)
-    opened = (door or _thread)(listener, running, token or "", None if isinstance(where, UnixPath) else context)
-    monitor = Monitor(where, listener, opened, running)
+    with contextlib.ExitStack() as undo:
+        undo.callback(_unlisten, listener, where)
+        opened = (door or in_thread)(listener, running, token or "", None if isinstance(where, UnixPath) else context)
+        undo.pop_all()
+        monitor = undo.enter_context(Monitor(where, listener, opened, running))
+        if registry is not None and path is not None:
+            monitor.register(registry, path)
+        undo.pop_all()
     logger.info("monitor_started address=%s", monitor.address)
-    if registry is not None and path is not None:
-        monitor.register(registry, path)
     return monitor
 
 
-def _thread(listener: socket, running: Running, token: str, tls: ssl.SSLContext | None) -> Opened:
-    return Thread(listener, running, token=token, tls=tls)
+def _unlisten(listener: socket, where: Place) -> None:
+    listener.close()
+    if isinstance(where, UnixPath):
+        os.unlink(where.path)

@@ -89,20 +89,25 @@ class Switchboard:
         self.limits: Limits = running.limits
         self.talks: set[Talk] = set()
         self.answered = 0
-        self._sweeps = False
+        self._no_sweep: Callable[[], object] | None = None
 
-    def take_in(self, talk: "Talk") -> None:
-        """Begin with a connection that is open."""
+    def take_in(self, talk: "Talk", *, is_welcome: bool = True) -> None:
+        """Begin with a connection that is open; a stranger is told that it is none of its own."""
+        if not is_welcome:
+            logger.warning("client_refused reason=it is of another user")
+            talk.dismiss("this monitor answers its own user")
+            return
         if len(self.talks) >= self.limits.connections and not self._made_room():
             talk.dismiss(f"all {self.limits.connections} connections are taken")
             return
         self.talks.add(talk)
-        if not self._sweeps:
-            self._sweeps = True
-            self.clock.later(self._pause, self._sweep)
+        if self._no_sweep is None:
+            self._no_sweep = self.clock.later(self._pause, self._sweep)
 
     def close(self) -> None:
         """Break all connections."""
+        if self._no_sweep is not None:
+            self._no_sweep()
         for talk in list(self.talks):
             talk.wire.abort()
 
@@ -133,9 +138,7 @@ class Switchboard:
         now = self.clock.now()
         for talk in list(self.talks):
             talk.sweep(now)
-        self._sweeps = bool(self.talks)
-        if self._sweeps:
-            self.clock.later(self._pause, self._sweep)
+        self._no_sweep = self.clock.later(self._pause, self._sweep) if self.talks else None
 
 
 class Talk:
@@ -165,9 +168,10 @@ class Talk:
     def received(self, data: bytes) -> None:
         """The client sent something."""
         self.heard = self._board.clock.now()
+        asks_on = self._job is not None or self._waiting is not None
         self._carry_out(self._conversation.received(data))
-        if (self._job or self._waiting) and not self._is_paused and not self._is_lost:
-            # It asks on without waiting for the answer: one piece of that is enough.
+        if asks_on and not self._is_paused and not self._is_lost:
+            # It does not wait for its answer: one piece of that is enough.
             self._is_paused = True
             self.wire.pause()
 
@@ -250,6 +254,7 @@ class Talk:
 
     def _write(self, text: str) -> None:
         self.wire.write(text.encode("utf-8", "backslashreplace"))
+        self.progressed()
         if self.wire.unread and self._board.unread > self._board.limits.unread:
             logger.warning("client_dropped unread=%d reason=clients have not read their answers", self.wire.unread)
             self.wire.abort()

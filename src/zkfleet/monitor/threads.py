@@ -9,7 +9,6 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable
 
 from zkfleet.errors import WaitTimedOut
 from zkfleet.monitor.aio import Door, LoopClock
@@ -37,13 +36,9 @@ class Thread:
         self._loop = asyncio.new_event_loop()
         self.board = Switchboard(running, LoopClock(self._loop), token=token)
         self._door = Door(self._loop, listener, self.board, tls)
+        self.listen_at = self._door.listen_at
         self._thread = threading.Thread(target=self._run, name="zkfleet-monitor", daemon=True)
         self._thread.start()
-
-    def call(self, function: Callable[[], object]) -> None:
-        """Call a function on the thread, soon."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(function)
 
     def close(self) -> None:
         """Break all connections and end the thread.
@@ -51,7 +46,8 @@ class Thread:
         Raises:
             WaitTimedOut: a command that is said not to block does.
         """
-        self.call(self._loop.stop)
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._loop.stop)
         if threading.current_thread() is self._thread:
             return  # a command closes its own monitor: the thread ends after it
         self._thread.join(PATIENCE)
@@ -65,3 +61,8 @@ class Thread:
         # Whatever was closed or cancelled is told so in the next round.
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
+
+
+def in_thread(listener: socket.socket, running: Running, token: str, tls: ssl.SSLContext | None) -> Thread:
+    """Open a monitor on a thread of its own; this is an `Opener`."""
+    return Thread(listener, running, token=token, tls=tls)
