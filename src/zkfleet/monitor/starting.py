@@ -81,8 +81,6 @@ class Monitor:
 
     def register(self, registry: "Registry", path: str) -> None:
         """Say in a registry where it listens, until it is closed."""
-        if self._path:
-            raise BadInput(f"{self._path}: nobody finds a Unix socket through a registry", hint="listen on a TCP port")
         self._registration = registry.register(path, self.address, kind="monitor")
 
     def close(self) -> None:
@@ -172,6 +170,8 @@ def start(
     if (registry is None) != (path is None):
         raise BadInput("a registry and a path go together", hint="give both, or neither")
     where = place(default_path() if address is None else address)
+    if registry is not None and isinstance(where, UnixPath):
+        raise BadInput(f"{where}: nobody finds a Unix socket through a registry", hint="listen on a TCP port")
     context = tls.context() if isinstance(tls, Certificates) else tls
     asks_who = context is not None and context.verify_mode is ssl.CERT_REQUIRED
     check_guarded(where, token=token or "", has_client_certificates=asks_who, insecure=insecure)
