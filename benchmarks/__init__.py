@@ -15,5 +15,6 @@ the machine, and with the minute.
     zeo              a following client when servers come and go; beside a plain one on one server
     calls            in a thread, from coroutines, a thousand at once; beside the loop that one writes by hand
     devserver        starting, memory, requests, watches; beside the ZooKeeper that it stands in for
+    monitor          answers a second, and how late they are in a busy process; beside zc.monitor
     measure, curator, reader, relay, by_hand    what they share: rounds and rows, Java's part, other processes
 """

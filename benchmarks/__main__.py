@@ -9,7 +9,19 @@ from pathlib import Path
 from kazoo.client import KazooClient
 
 import zkfleet
-from benchmarks import calls, devserver, discovery, latency, links, measure, registrations, starting, trees, zeo
+from benchmarks import (
+    calls,
+    devserver,
+    discovery,
+    latency,
+    links,
+    measure,
+    monitor,
+    registrations,
+    starting,
+    trees,
+    zeo,
+)
 from zkfleet.testing import ZooKeeperServer
 
 PAGE = Path(__file__).parent.parent / "docs/performance.md"
@@ -24,6 +36,7 @@ TABLES: dict[str, tuple[str, Callable[[measure.Bench], Iterator[measure.Row]]]] 
     "starting": ("Starting", starting.rows),
     "zeo": ("ZEO clients that follow", zeo.rows),
     "calls": ("Calls", calls.rows),
+    "monitor": ("Monitors, beside zc.monitor", monitor.rows),
     "devserver": ("The dev server, beside ZooKeeper itself", devserver.rows),
 }
 

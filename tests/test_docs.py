@@ -28,6 +28,12 @@ def test_the_page_of_commands_is_what_help_says():
     assert done.returncode == 0
 
 
+@pytest.mark.slow
+def test_the_page_of_the_monitor_has_every_command():
+    done = subprocess.run([sys.executable, ROOT / "scripts/make-monitor-docs", "--check"], check=False)
+    assert done.returncode == 0
+
+
 def test_every_error_is_on_its_page():
     page = (ROOT / "docs/errors.md").read_text()
     for name, found in vars(errors).items():

@@ -46,8 +46,9 @@ The rooms within:
     running                  threads and deadlines for commands
     talking                  connections, whichever loop they are on
     listening                sockets; who may come in
-    aio, encrypted, threads, twisted    the doors
-    loading, starting        where commands come from; what a user has
+    aio, plain, encrypted, threads, twisted    the doors
+    loading, plugins         where commands come from; those of zc.monitor
+    opening, starting        what a door is; what a user has
     basics, health, process, stacks, memory, profiling, loops    commands
 """
 

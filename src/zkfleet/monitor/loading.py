@@ -24,8 +24,8 @@ _lock = threading.Lock()
 _loaded: set[str] = set()
 
 
-def load() -> None:
-    """Add the commands of this process that have not been added yet."""
+def load(*, others: bool = True) -> None:
+    """Add the commands of this process that have not been added yet; `others` are those of entry points."""
     with _lock:
         if "basics" not in _loaded:
             _loaded.add("basics")
@@ -34,7 +34,7 @@ def load() -> None:
             if name not in _loaded:
                 _loaded.add(name)
                 _load_ours(name)
-        for point in entry_points(group=GROUP):
+        for point in entry_points(group=GROUP) if others else ():
             if point.value not in _loaded:
                 _loaded.add(point.value)
                 _load_theirs(point)
