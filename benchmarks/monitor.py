@@ -29,12 +29,14 @@ ROUNDS = 5
 SAMPLES = 1000
 BUSY_THREADS = 8
 SECONDS_IDLE = 10.0
+USUAL, SHORT = "0.005", "0.0002"
 PEER = "zc.monitor, Python 2.7"
 
 OURS = """
 import sys, threading
 from zkfleet import monitor
 where = sys.argv[1]
+sys.setswitchinterval(float(sys.argv[3]))
 @monitor.command("waits")
 def waits():
     return monitor.lines("OK")
@@ -125,7 +127,7 @@ def _answers(folder: Path, old: str) -> Iterator[Row]:
     for name in ["TCP", "Unix socket"]:
         ours, theirs = (str(free_port()) if name == "TCP" else str(folder / kind) for kind in ("new", "old"))
         with contextlib.ExitStack() as stack:
-            stack.enter_context(served(sys.executable, OURS, ours, "0"))
+            stack.enter_context(served(sys.executable, OURS, ours, "0", USUAL))
             if old:
                 stack.enter_context(served(old, THEIRS, theirs))
             for line in [b"help\n", b"health\n"]:
@@ -150,7 +152,7 @@ def _compared(what: str, ours: Callable[[], None], theirs: Callable[[], None] | 
 
 def _lateness(folder: Path) -> Iterator[Row]:
     path = str(folder / "calm")
-    with served(sys.executable, OURS, path, "0") as process:
+    with served(sys.executable, OURS, path, "0", USUAL) as process:
         alone, waits = [], []
         for _ in range(SAMPLES):
             alone.append(ask(path, b"health\n"))
@@ -158,10 +160,13 @@ def _lateness(folder: Path) -> Iterator[Row]:
         extra = statistics.median(waits) - statistics.median(alone)
         yield bounded("what a deadline costs a command that may block, p50", extra * 1000, 0.3, "ms")
         yield bounded("processor of an idle monitor", _idle(process.pid), 0.1, "%")
-    path = str(folder / "busy")
-    with served(sys.executable, OURS, path, str(BUSY_THREADS)):
-        late = sorted(ask(path, b"health\n") for _ in range(SAMPLES // 5))
-        yield bounded(f"`health` while {BUSY_THREADS} threads burn CPU, p50", late[len(late) // 2] * 1000, 5, "ms")
+    # Each of them has Python's lock for an interval before it is the monitor's turn.
+    for interval in [USUAL, SHORT]:
+        path = str(folder / f"busy-{interval}")
+        with served(sys.executable, OURS, path, str(BUSY_THREADS), interval):
+            late = sorted(ask(path, b"health\n") for _ in range(SAMPLES // 5))
+        what = f"`health` while {BUSY_THREADS} threads burn CPU, `sys.setswitchinterval({interval})`"
+        yield bounded(f"{what}, p50", late[len(late) // 2] * 1000, 5, "ms")
         yield bounded("the same, p99", late[int(len(late) * 0.99)] * 1000, 5, "ms")
 
 

@@ -161,7 +161,7 @@ def test_many_that_never_read_are_dropped_before_memory_is_short(start):
     clients = [Client(started.address) for _ in range(5)]
     for client in clients:
         client.send(b"large\n")
-    wait_for(lambda: len(started.board.talks) == 2)
+    wait_for(lambda: started.board.answered == 5 and len(started.board.talks) == 2)
     assert grown(before) < 300
     assert serves_on(started.address)
     for client in clients:
@@ -174,7 +174,24 @@ def test_who_does_not_read_in_interactive_mode_is_asked_nothing_more(start):
     with Client(started.address, timeout=0.2) as client:
         send_until_refused(client, b"interactive\n" + b"help\n" * 200_000, 20 * MIB)
         assert grown(before) < 30
+        assert started.board.unread < MIB
+        assert len(started.board.talks) == 1
         assert serves_on(started.address)
+
+
+def test_who_asks_on_while_a_command_runs_is_not_read_from(start, commands):
+    released = threading.Event()
+
+    @commands.command("waits", deadline=60)
+    def waits():
+        released.wait(10)
+
+    started = start()
+    with Client(started.address, timeout=0.2) as client:
+        client.send(b"interactive\nwaits\n")
+        assert send_until_refused(client, b"health\n" * 10_000, 100 * MIB) < 2 * MIB
+        assert serves_on(started.address)
+    released.set()
 
 
 def test_an_answer_without_end_is_cut(start):

@@ -11,6 +11,7 @@ import logging
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from socket import socket
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -51,13 +52,14 @@ class Monitor:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._look_no_more: Callable[[], object] = lambda: None
         self._registration: Registration | None = None
         if self._path:
             self.board.clock.from_thread(self._look_later)
         _OPEN.add(self)
 
     def _look_later(self) -> None:
-        self.board.clock.later(self.running.limits.looks, self._look)
+        self._look_no_more = self.board.clock.later(self.running.limits.looks, self._look)
 
     def _look(self) -> None:
         """On the loop's thread: make a socket's file again that somebody has removed."""
@@ -95,6 +97,7 @@ class Monitor:
         try:
             self._opened.close()
         finally:
+            self._look_no_more()
             self._listener.close()
             if self._path and identity(self._path) == self._file:
                 with contextlib.suppress(FileNotFoundError):
