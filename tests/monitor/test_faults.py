@@ -169,7 +169,7 @@ def test_many_that_never_read_are_dropped_before_memory_is_short(start):
 
 
 def test_who_does_not_read_in_interactive_mode_is_asked_nothing_more(start):
-    started = start(0)
+    started = start()
     before = psutil.Process().memory_info().rss
     with Client(started.address, timeout=0.2) as client:
         send_until_refused(client, b"interactive\n" + b"help\n" * 200_000, 20 * MIB)
