@@ -137,3 +137,23 @@ def test_help_looks_as_it_did_in_zc_monitor(tmp_path):
         assert ask(started.address, "help hello") == HELP_HELLO
         assert ask(started.address, "hello Jim") == "Hi Jim, nice to meet ya!\n"
         assert ask(started.address, "help nothing") == "Invalid command 'nothing'\nTry \"help\".\n"
+
+
+def test_a_reply_says_what_came_of_it_and_has_the_answer_itself(commands):
+    from zkfleet.monitor.asking import Outcome
+    from zkfleet.monitor.running import Running
+
+    @commands.command("fails", blocks=False)
+    def fails():
+        raise LookupError("nothing")
+
+    @commands.command("refuses", blocks=False)
+    def refuses():
+        raise BadInput("refuses: no", hint="ask for another")
+
+    running = Running(commands, Limits())
+    said = running.now(asking.call(commands, ["wait", "1"], actions=False))
+    assert (said.outcome, said.answer) == (Outcome.ANSWERED, lines("1.0 ()"))
+    for name, outcome in [("fails", Outcome.FAILED), ("refuses", Outcome.REFUSED)]:
+        said = running.now(asking.call(commands, [name], actions=False))
+        assert (said.outcome, said.answer) == (outcome, None)

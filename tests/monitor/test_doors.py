@@ -8,7 +8,7 @@ from tests.conftest import wait_for
 from tests.monitor.conftest import Client
 from tests.monitor.doors import LOOPS, running
 from zkfleet import monitor
-from zkfleet.errors import BadInput
+from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.monitor.answers import Mode
 
 SCRIPTS = [
@@ -123,6 +123,27 @@ def test_who_has_sent_all_and_closes_its_half_is_answered(start, commands, name)
                 client.socket.shutdown(1)
                 assert client.rest()
         loop.call(started.close)
+
+
+def test_a_monitor_whose_command_blocks_the_loop_says_that_it_cannot_be_closed_yet(start, commands, monkeypatch):
+    monkeypatch.setattr("zkfleet.monitor.threads.PATIENCE", 0.05)
+    begun, released = threading.Event(), threading.Event()
+
+    @commands.command("lies", blocks=False)
+    def lies():
+        begun.set()
+        released.wait(10)
+        return monitor.lines("late")
+
+    started = start()
+    with Client(started.address) as client:
+        client.send(b"lies\n")
+        assert begun.wait(10)
+        with pytest.raises(WaitTimedOut):
+            started.close()
+        released.set()
+        assert client.rest() == "late\n"
+    wait_for(lambda: "zkfleet-monitor" not in {one.name for one in threading.enumerate()})
 
 
 def test_tls_is_not_for_twisted(start, certificates):

@@ -15,6 +15,8 @@ from zkfleet import monitor
 from zkfleet.monitor import Limits
 
 MIB = 1 << 20
+# Later Pythons warn of every fork of a process with threads.
+FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture
@@ -139,6 +141,7 @@ def test_who_is_being_answered_or_stays_makes_no_room(start):
         assert serves_on(started.address)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", [None, 0])
 def test_a_client_that_never_reads_a_large_answer_is_dropped_in_the_end(start, address):
     started = start(address, limits=Limits(answer=64 * MIB, idle=0.3))
@@ -155,6 +158,7 @@ def test_a_client_that_reads_a_large_answer_gets_all_of_it(start):
     assert len(ask(started.address, "large")) == 50 * MIB + 1
 
 
+@pytest.mark.slow
 def test_many_that_never_read_are_dropped_before_memory_is_short(start):
     started = start(limits=Limits(answer=64 * MIB, unread=110 * MIB))
     before = psutil.Process().memory_info().rss
@@ -237,7 +241,7 @@ def test_commands_that_never_end_are_counted_and_no_more_than_so_many(start, com
 
     started = start(limits=Limits(running=3))
     assert [ask(started.address, "stuck") for _ in range(3)] == ["stuck: no answer in 0.05 s\n"] * 3
-    assert ask(started.address, "stuck") == "stuck: 3 commands have not answered yet: stuck, stuck, stuck\n"
+    assert ask(started.address, "stuck") == "stuck: no thread is left for it; not answered yet: stuck, stuck, stuck\n"
     assert serves_on(started.address)
     released.set()
     wait_for(lambda: not started.running.jobs)
@@ -283,6 +287,7 @@ def test_a_removed_socket_file_is_made_again(start):
     assert serves_on(started.address)
 
 
+@FORKS
 def test_a_forked_child_answers_nobody_and_leaves_the_socket(start):
     started = start()
     with Client(started.address) as client:
@@ -321,6 +326,7 @@ def in_a_child(function):
         return theirs.recv(1000).decode()
 
 
+@FORKS
 def test_a_child_may_have_a_monitor_of_its_own(start, tmp_path):
     started = start()
 
@@ -332,6 +338,7 @@ def test_a_child_may_have_a_monitor_of_its_own(start, tmp_path):
     assert serves_on(started.address)
 
 
+@FORKS
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_another_user_is_not_answered(start, tmp_path):
     started = start()

@@ -35,7 +35,8 @@ it takes.  It returns a value, and text, JSON and metrics are made of that:
 - A module of this room that adds commands is named in `loading.OURS`; other
   distributions name theirs in an entry point of the group `zkfleet.monitor`.
 - To ask without a connection, as HTTP and metrics do: `asking.find`, `allow`,
-  `Command.read_named` make a `Call`, `Running.now` and `Running.begin` run it.
+  `Command.read_named` make a `Call`, `Running.now` and `Running.begin` run it;
+  the `Reply` has the `Answer`, and says what came of it.
 
 The rooms within:
 

@@ -60,23 +60,25 @@ class Door:
         self._loop, self._listener, self._board, self._tls = loop, listener, board, tls
         self._handshakes: set[asyncio.Task[object]] = set()
         self._is_open = False
+        self._watched = -1  # the socket's number, which it has no more if others close it
 
     def open(self) -> None:
         """Let clients in."""
         self._is_open = True
-        self._loop.add_reader(self._listener, self._accept)
+        self._watched = self._listener.fileno()
+        self._loop.add_reader(self._watched, self._accept)
 
     def listen_at(self, listener: socket.socket) -> None:
         """Let clients in there from now on."""
-        self._loop.remove_reader(self._listener)
+        self._loop.remove_reader(self._watched)
         self._listener = listener
-        self._loop.add_reader(listener, self._accept)
+        self.open()
 
     def close(self) -> None:
         """Let nobody in any more, and break all connections."""
         if self._is_open:
             self._is_open = False
-            self._loop.remove_reader(self._listener)
+            self._loop.remove_reader(self._watched)
         for task in self._handshakes:
             task.cancel()
         self._board.close()
@@ -86,12 +88,12 @@ class Door:
             for one in newcomers(self._listener):
                 self._let_in(one)
         except NoFiles:
-            self._loop.remove_reader(self._listener)
+            self._loop.remove_reader(self._watched)
             self._loop.call_later(SECONDS_WITHOUT_FILES, self._accept_again)
 
     def _accept_again(self) -> None:
         if self._is_open:
-            self._loop.add_reader(self._listener, self._accept)
+            self.open()
 
     def _let_in(self, one: socket.socket) -> None:
         if self._tls is None:

@@ -7,6 +7,7 @@ that may be made, or a `BadInput` that says what to do instead.
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from zkfleet.errors import BadInput
@@ -28,12 +29,33 @@ class Call:
     in_json: bool = False
 
 
+class Outcome(Enum):
+    """What came of a call."""
+
+    ANSWERED = auto()
+    REFUSED = auto()
+    """The words were wrong."""
+    FAILED = auto()
+    """The command raised something."""
+    LATE = auto()
+    """There is no answer, yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is written, and what becomes of the connection; None for what was before."""
+    """What came of a call, as it is written to a connection.
+
+    Attributes:
+        text: what is written.
+        mode: what becomes of the connection; None for what was before.
+        outcome: what it is.
+        answer: the answer itself, for doors that write it in other ways; None if there is none.
+    """
 
     text: str
     mode: Mode | None = None
+    outcome: Outcome = Outcome.ANSWERED
+    answer: Answer | None = None
 
 
 def call(commands: Commands, words: Sequence[str], *, actions: bool) -> Call:
@@ -81,23 +103,23 @@ def allow(found: Command, *, actions: bool) -> None:
 def reply(call: Call, answer: Answer) -> Reply:
     """Return what is written of an answer."""
     text = as_json(call.command.name, answer) if call.in_json else as_text(answer)
-    return Reply(text, answer.mode)
+    return Reply(text, answer.mode, answer=answer)
 
 
 def refusal(words: Sequence[str], error: BadInput) -> Reply:
     """Return what is written to somebody whose words were wrong."""
     if words[0] == JSON and len(words) > 1:
-        return Reply(error_as_json(words[1], str(error), error.hint))
-    return Reply(error_as_text(error))
+        return Reply(error_as_json(words[1], str(error), error.hint), outcome=Outcome.REFUSED)
+    return Reply(error_as_text(error), outcome=Outcome.REFUSED)
 
 
 def failure(call: Call, exc: BaseException, id_: str) -> Reply:
     """Return the one line about an exception in a command, whose traceback is in the log under the id."""
     said = " ".join(str(exc).split())[:MOST_SHOWN]
-    return trouble(call, f"{type(exc).__name__}: {said} (error {id_}, the log has more)")
+    return trouble(call, f"{type(exc).__name__}: {said} (error {id_}, the log has more)", Outcome.FAILED)
 
 
-def trouble(call: Call, message: str) -> Reply:
+def trouble(call: Call, message: str, outcome: Outcome) -> Reply:
     """Return the one line that says why there is no answer."""
     name = call.command.name
-    return Reply(error_as_json(name, message) if call.in_json else f"{name}: {message}\n")
+    return Reply(error_as_json(name, message) if call.in_json else f"{name}: {message}\n", outcome=outcome)

@@ -12,11 +12,11 @@ import secrets
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Answer
-from zkfleet.monitor.asking import Call, Reply, failure, refusal, reply, trouble
+from zkfleet.monitor.asking import Call, Outcome, Reply, failure, refusal, reply, trouble
 from zkfleet.monitor.commands import Commands, Says
 from zkfleet.monitor.limits import Limits
 
@@ -76,9 +76,14 @@ class Running:
             if len(self.jobs) >= self.limits.running:
                 return None
             self.jobs.add(job)
-        threading.Thread(
-            target=self._run, args=(job, tell, show_traceback), name=f"zkfleet-monitor-{call.command.name}", daemon=True
-        ).start()
+        name = f"zkfleet-monitor-{call.command.name}"
+        thread = threading.Thread(target=self._run, args=(job, tell, show_traceback), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no more threads for this process
+            logger.warning("command_not_run command=%s reason=no thread can be started", call.command.name)
+            self.jobs.discard(job)
+            return None
         return job
 
     def _run(self, job: Job, tell: Callable[[Job, Reply], None], show_traceback: bool) -> None:
@@ -110,12 +115,13 @@ class Running:
         """Give a job up, and return what its client is told."""
         job.given_up = True
         logger.warning("command_late command=%s seconds=%g", job.call.command.name, job.seconds)
-        return trouble(job.call, f"no answer in {job.seconds:g} s")
+        return trouble(job.call, f"no answer in {job.seconds:g} s", Outcome.LATE)
 
     def full(self, call: Call) -> Reply:
         """Return what is told to somebody for whom there is no thread."""
-        names = ", ".join(sorted(job.call.command.name for job in set(self.jobs)))
-        return trouble(call, f"{self.limits.running} commands have not answered yet: {names}")
+        with self._lock:
+            names = ", ".join(sorted(job.call.command.name for job in self.jobs))
+        return trouble(call, f"no thread is left for it; not answered yet: {names}", Outcome.LATE)
 
     def _failed(self, call: Call, exc: BaseException, show_traceback: bool) -> Reply:
         id_ = secrets.token_hex(4)
@@ -123,7 +129,7 @@ class Running:
         said = failure(call, exc, id_)
         if not show_traceback or call.in_json:
             return said
-        return Reply("".join(traceback.format_exception(exc)) + said.text)
+        return replace(said, text="".join(traceback.format_exception(exc)) + said.text)
 
 
 def gathered(says: Says, limit: int, is_given_up: Callable[[], bool]) -> Answer:
@@ -155,5 +161,5 @@ def shortened(call: Call, said: Reply, limit: int) -> Reply:
     if len(written) <= limit:
         return said
     if call.in_json:
-        return trouble(call, f"the answer has more than {limit} bytes")
-    return Reply(written[:limit].decode("utf-8", "ignore") + f"\n... cut after {limit} bytes\n", said.mode)
+        return trouble(call, f"the answer has more than {limit} bytes", Outcome.FAILED)
+    return replace(said, text=written[:limit].decode("utf-8", "ignore") + f"\n... cut after {limit} bytes\n")

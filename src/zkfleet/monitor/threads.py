@@ -52,7 +52,7 @@ class Thread:
             return  # a command closes its own monitor: the thread ends after it
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
-            raise WaitTimedOut(f"a monitor is still busy after {PATIENCE:g} s", hint="close() it again")
+            raise WaitTimedOut(f"a monitor is still busy after {PATIENCE:g} s: it ends when its command does")
 
     def _run(self) -> None:
         self._door.open()
