@@ -4,7 +4,8 @@ import ssl
 import pytest
 
 import zkfleet
-from tests.monitor.conftest import ask
+from tests.conftest import wait_for
+from tests.monitor.conftest import Client, ask
 from zkfleet import monitor
 from zkfleet.errors import BadInput, NodeNotFound
 
@@ -33,6 +34,22 @@ def test_tls_is_answered_over_tls(start, server, certificates, trusting):
     started = start(0, tls=monitor.Certificates(**server))
     assert ask(started.address, "quit", tls=trusting(certificates)) == "Goodbye.\n"
     assert ask(started.address, "interactive", "help", "quit", tls=trusting(certificates)).endswith("Goodbye.\n")
+
+
+@pytest.mark.slow
+def test_a_large_answer_over_tls_is_read_or_dropped(start, commands, server, certificates, trusting):
+    @commands.command("large", blocks=False)
+    def large():
+        return monitor.lines("x" * (50 << 20))
+
+    limits = monitor.Limits(answer=64 << 20, idle=1)
+    started = start(0, tls=monitor.Certificates(**server), limits=limits)
+    assert len(ask(started.address, "large", tls=trusting(certificates))) == (50 << 20) + 1
+    with Client(started.address, tls=trusting(certificates)) as client:
+        client.send(b"large\n")
+        wait_for(lambda: started.board.unread > 30 << 20)
+        wait_for(lambda: not started.board.talks)
+    assert ask(started.address, "quit", tls=trusting(certificates)) == "Goodbye.\n"
 
 
 def test_who_speaks_no_tls_is_not_answered(start, server, certificates, trusting):

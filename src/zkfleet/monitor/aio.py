@@ -20,6 +20,8 @@ from zkfleet.monitor.talking import Switchboard
 
 logger = logging.getLogger(__name__)
 
+SECONDS_FOR_A_HANDSHAKE = 10.0
+
 
 class LoopClock:
     """The clock of an asyncio loop."""
@@ -101,7 +103,9 @@ class Door:
         elif len(self._handshakes) >= self._board.limits.connections:
             one.close()
         else:
-            made = self._loop.connect_accepted_socket(lambda: Encrypted(self._board), one, ssl=self._tls)
+            made = self._loop.connect_accepted_socket(
+                lambda: Encrypted(self._board), one, ssl=self._tls, ssl_handshake_timeout=SECONDS_FOR_A_HANDSHAKE
+            )
             task = self._loop.create_task(made)
             self._handshakes.add(task)
             task.add_done_callback(self._shaken)

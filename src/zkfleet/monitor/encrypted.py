@@ -1,15 +1,15 @@
-"""Connections over TLS, for the asyncio door: the encryption and the buffers are asyncio's."""
+"""Connections over TLS, for the asyncio door: the encryption is asyncio's."""
 
 import asyncio
-import logging
 import ssl
+from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
 from zkfleet.errors import BadInput
 from zkfleet.monitor.talking import Switchboard, Talk
 
-logger = logging.getLogger(__name__)
+PIECE = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +44,39 @@ class Certificates:
 
 
 class Encrypted(asyncio.Protocol):
-    """One connection over TLS; a `Wire`."""
+    """One connection over TLS; a `Wire`.
+
+    What waits to be sent waits here: what asyncio has encrypted it does not count.
+    """
 
     is_local = False
 
     def __init__(self, board: Switchboard) -> None:
+        self.unread = 0
         self._board = board
+        self._left: deque[memoryview] = deque()
+        self._is_full = self._closes = False
         self._talk: Talk | None = None
         self._transport: asyncio.Transport
-
-    @property
-    def unread(self) -> int:
-        """Bytes that wait to be sent."""
-        return self._transport.get_write_buffer_size()
 
     # -- what the talk orders
 
     def write(self, data: bytes) -> None:
-        """Write, now or later."""
-        self._transport.write(data)
+        """Write what there is room for, and the rest when there is room."""
+        self._left.extend(memoryview(data)[begin : begin + PIECE] for begin in range(0, len(data), PIECE))
+        self.unread += len(data)
+        self._write_on()
 
     def close(self) -> None:
         """Close when all is written."""
-        self._transport.close()
+        self._closes = True
+        if not self._left:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close now."""
+        self._left.clear()
+        self.unread = 0
         self._transport.abort()
 
     def leave_to_parent(self) -> None:
@@ -83,28 +90,43 @@ class Encrypted(asyncio.Protocol):
         """Read again."""
         self._transport.resume_reading()
 
+    def _write_on(self) -> None:
+        while self._left and not self._is_full:
+            piece = self._left.popleft()
+            self.unread -= len(piece)
+            self._transport.write(piece)
+
     # -- what asyncio tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the handshake is over."""
         self._transport = cast(asyncio.Transport, transport)
-        # With no bytes waiting `resume_writing` is the moment when all is read.
-        self._transport.set_write_buffer_limits(high=0)
         self._talk = Talk(self._board, self)
         self._board.take_in(self._talk)
 
     def data_received(self, data: bytes) -> None:
         """Have it acted on."""
         assert self._talk is not None
-        self._talk.received(data)
+        if not self._closes:
+            self._talk.received(data)
 
     def eof_received(self) -> None:
         """End with the client: TLS has no half-open connections in asyncio."""
 
+    def pause_writing(self) -> None:
+        """There is no more room."""
+        self._is_full = True
+
     def resume_writing(self) -> None:
-        """All was read."""
+        """There is room again."""
         assert self._talk is not None
-        self._talk.drained()
+        self._is_full = False
+        self._talk.progressed()
+        self._write_on()
+        if not self._left and self._closes:
+            self._transport.close()
+        elif not self._left:
+            self._talk.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
