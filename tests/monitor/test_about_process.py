@@ -36,7 +36,7 @@ def test_process(address):
     assert 0 < said["uss"] <= said["rss"] < said["vms"]
     assert said["cpu"] > 0
     assert said["threads"] >= 3  # this one, the loop's and the command's
-    assert said["versions"]["zkfleet"]
+    assert said["versions"]["kazoo"]
 
 
 def test_threads_show_where_each_one_is(address):

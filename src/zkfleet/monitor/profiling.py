@@ -14,6 +14,7 @@ from typing import Annotated
 
 from zkfleet.monitor.answers import Answer, Column, Value, table
 from zkfleet.monitor.commands import Between, command
+from zkfleet.monitor.running import NAME
 
 SECONDS_BETWEEN_SAMPLES = 0.01
 MOST_SHOWN = 40
@@ -30,17 +31,18 @@ def _deadline(seconds: float) -> float:
 
 @command("profile", columns=PROFILE, deadline=_deadline)
 def profile(seconds: Annotated[float, Between(0.01, 600)]) -> Answer:
-    """Sample what all threads do, for some seconds, and show where they were most.
+    """Sample what all threads but the monitor's do, for some seconds, and show where they were most.
 
     A thread that waits is counted like one that works; with many of them look at
     the functions that are yours.
     """
     own: Counter[str] = Counter()
     below: Counter[str] = Counter()
-    me, samples, end = threading.get_ident(), 0, time.monotonic() + seconds
+    samples, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
+        ours = {one.ident for one in threading.enumerate() if one.name.startswith(NAME)}
         for ident, frame in sys._current_frames().items():
-            if ident != me:
+            if ident not in ours:
                 samples += 1
                 places = list(_places(frame))
                 own[places[0]] += 1

@@ -22,6 +22,9 @@ from zkfleet.monitor.limits import Limits
 
 logger = logging.getLogger(__name__)
 
+NAME = "zkfleet-monitor"
+"""What the names of all threads of monitors begin with."""
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -76,7 +79,7 @@ class Running:
             if len(self.jobs) >= self.limits.running:
                 return None
             self.jobs.add(job)
-        name = f"zkfleet-monitor-{call.command.name}"
+        name = f"{NAME}-{call.command.name}"
         thread = threading.Thread(target=self._run, args=(job, tell, show_traceback), name=name, daemon=True)
         try:
             thread.start()

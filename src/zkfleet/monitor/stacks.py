@@ -12,6 +12,7 @@ from types import FrameType
 
 from zkfleet.monitor.answers import Answer, Column, Value, table
 from zkfleet.monitor.commands import command
+from zkfleet.monitor.running import NAME
 
 THREADS = [
     Column("name", "The thread's name."),
@@ -34,9 +35,10 @@ def add_note(note: Note) -> None:
 
 @command("threads", columns=THREADS)
 def threads(name: str | None = None) -> Answer:
-    """Show the stacks of all threads, or of those with a word in their name."""
+    """Show the stacks of all threads, or of those with a word in their name; the monitor's own come last."""
     frames, known = sys._current_frames(), {one.ident: one for one in threading.enumerate()}
     chosen = [(ident, frame) for ident, frame in frames.items() if name is None or name in _name(known.get(ident))]
+    chosen.sort(key=lambda one: _name(known.get(one[0])).startswith(NAME))
     rows = [_row(ident, known.get(ident), frame) for ident, frame in chosen]
     return table(THREADS, rows, text="\n".join(map(_text, rows)) or "no such thread\n")
 

@@ -12,7 +12,7 @@ import threading
 
 from zkfleet.errors import WaitTimedOut
 from zkfleet.monitor.aio import Door, LoopClock
-from zkfleet.monitor.running import Running
+from zkfleet.monitor.running import NAME, Running
 from zkfleet.monitor.talking import Switchboard
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Thread:
         self.board = Switchboard(running, LoopClock(self._loop), token=token)
         self._door = Door(self._loop, listener, self.board, tls)
         self.listen_at = self._door.listen_at
-        self._thread = threading.Thread(target=self._run, name="zkfleet-monitor", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
