@@ -87,6 +87,25 @@ def test_a_runtime_directory_of_somebody_else_is_refused(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["zkfleet"]
 
 
+def test_without_a_runtime_directory_there_is_one_of_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with monitor.start() as started:
+        assert started.address == str(tmp_path / f"zkfleet-{os.geteuid()}" / f"monitor-{os.getpid()}.sock")
+    assert (tmp_path / f"zkfleet-{os.geteuid()}").stat().st_mode & 0o777 == 0o700
+
+
+def test_all_addresses_are_those_of_both_versions(start):
+    port = start(":0", insecure=True).address.rpartition(":")[2]
+    assert ask(f"127.0.0.1:{port}", "quit") == ask(f"[::1]:{port}", "quit") == "Goodbye.\n"
+
+
+@pytest.mark.parametrize("address", ["/nowhere/at/all.sock", "no.such.host.invalid:0", "192.0.2.1:0"])
+def test_where_nobody_could_listen_is_refused(start, address):
+    with pytest.raises(BadInput):
+        start(address, insecure=True)
+
+
 def test_it_registers_itself_while_it_is_open(start, fleet):
     fleet.make_node("/monitors")
     with start(0, registry=fleet, path="/monitors") as started:

@@ -44,6 +44,7 @@ def default_path() -> str:
         BadInput: the directory is there and not ours alone.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    runtime = runtime if os.path.isdir(runtime) else ""
     folder = Path(runtime or tempfile.gettempdir()) / ("zkfleet" if runtime else f"zkfleet-{os.geteuid()}")
     with contextlib.suppress(FileExistsError):
         folder.mkdir(0o700)
@@ -72,11 +73,13 @@ def listen(where: Place) -> socket.socket:
 
 def _listen_tcp(where: Endpoint) -> socket.socket:
     found = socket.getaddrinfo(where.host or None, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # A blank host is all of this machine's addresses: those of version 6 take in those of version 4.
-    found.sort(key=lambda one: one[0] != (socket.AF_INET if where.host else socket.AF_INET6))
+    # A blank host is all of this machine's addresses: a socket of version 6 takes in those of version 4.
+    both = not where.host and socket.has_dualstack_ipv6()
+    found.sort(key=lambda one: one[0] != (socket.AF_INET6 if both else socket.AF_INET))
     family, *_, address = found[0]
-    both = not where.host and family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    listener = socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    listener = socket.create_server(
+        address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both and family == socket.AF_INET6
+    )
     listener.setblocking(False)
     return listener
 
