@@ -105,6 +105,7 @@ HELP = """Supported commands:
   interactive -- Stay connected for more than one command.
   json -- Answer in JSON: `json COMMAND ...`.
   quit -- Close the connection.
+  told -- Answer in JSON that holds the text: `told COMMAND ...`.
 """
 HELP_HELLO = """Help for hello:
 

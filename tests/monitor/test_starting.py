@@ -40,6 +40,14 @@ def test_an_answer_comes_as_text_and_as_json(start, commands):
     }
 
 
+def test_a_program_is_told_the_text_and_whether_all_is_well(start, commands):
+    commands.command("ready")(lambda: monitor.lines("mail: full", ok=False))
+    address = start().address
+    assert json.loads(ask(address, "told ready")) == {"command": "ready", "ok": False, "text": "mail: full\n"}
+    assert json.loads(ask(address, "told redy"))["error"] == "Invalid command 'redy'"
+    assert ask(address, "told").startswith("told COMMAND ... answers")
+
+
 def test_a_port_that_is_taken_is_a_warning_and_false(start, caplog):
     first = start(0)
     assert start(first.address) is False

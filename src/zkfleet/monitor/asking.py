@@ -13,20 +13,28 @@ from typing import Any
 from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Answer, Mode
 from zkfleet.monitor.commands import Command, Commands
-from zkfleet.monitor.wording import as_json, as_text, error_as_json, error_as_text
+from zkfleet.monitor.wording import as_json, as_text, error_as_json, error_as_text, told_as_json
 
-JSON = "json"
-"""The word before a command whose answer is to be JSON."""
+JSON, TOLD = "json", "told"
+"""The words before a command whose answer is to be JSON: the values, or the text and whether all is well."""
 MOST_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A command that may be run with these arguments."""
+    """A command that may be run with these arguments.
+
+    Attributes:
+        command: which one.
+        arguments: its arguments.
+        in_json: the answer is to be JSON.
+        told: and that holds the text.
+    """
 
     command: Command
     arguments: tuple[Any, ...]
     in_json: bool = False
+    told: bool = False
 
 
 class Outcome(Enum):
@@ -63,17 +71,21 @@ def call(commands: Commands, words: Sequence[str], *, actions: bool) -> Call:
 
     Args:
         commands: those that there are.
-        words: a command and its arguments, perhaps with `json` before.
+        words: a command and its arguments, perhaps with `json` or `told` before.
         actions: whether those that change something are enabled.
 
     Raises:
         BadInput: there is no such command, it is off, or the arguments are wrong.
     """
-    in_json = words[0] == JSON and len(words) > 1
+    in_json = _in_json(words)
     name, *rest = words[1:] if in_json else words
     found = find(commands, name)
     allow(found, actions=actions)
-    return Call(found, tuple(rest if found.claims_input else found.read(rest)), in_json)
+    return Call(found, tuple(rest if found.claims_input else found.read(rest)), in_json, in_json and words[0] == TOLD)
+
+
+def _in_json(words: Sequence[str]) -> bool:
+    return words[0] in (JSON, TOLD) and len(words) > 1
 
 
 def find(commands: Commands, name: str) -> Command:
@@ -102,13 +114,16 @@ def allow(found: Command, *, actions: bool) -> None:
 
 def reply(call: Call, answer: Answer) -> Reply:
     """Return what is written of an answer."""
-    text = as_json(call.command.name, answer) if call.in_json else as_text(answer)
+    if call.told:
+        text = told_as_json(call.command.name, answer)
+    else:
+        text = as_json(call.command.name, answer) if call.in_json else as_text(answer)
     return Reply(text, answer.mode, answer=answer)
 
 
 def refusal(words: Sequence[str], error: BadInput) -> Reply:
     """Return what is written to somebody whose words were wrong."""
-    if words[0] == JSON and len(words) > 1:
+    if _in_json(words):
         return Reply(error_as_json(words[1], str(error), error.hint), outcome=Outcome.REFUSED)
     return Reply(error_as_text(error), outcome=Outcome.REFUSED)
 

@@ -49,6 +49,16 @@ def add_to(commands: Commands) -> None:
         """
         return lines("json COMMAND ... answers in JSON")
 
+    @commands.command("told", blocks=False)
+    def told() -> Answer:
+        """Answer in JSON that holds the text: `told COMMAND ...`.
+
+        For programs that show the text to people: one line, an object with the
+        command, whether all is well, and the text, or an error and what to do
+        about it.
+        """
+        return lines("told COMMAND ... answers in JSON that holds the text")
+
 
 def listed(commands: Commands) -> Answer:
     """Return all commands and their summaries."""

@@ -26,6 +26,11 @@ def as_json(command: str, answer: Answer) -> str:
     return _line({"command": command, "ok": answer.ok, "answer": answer.value()})
 
 
+def told_as_json(command: str, answer: Answer) -> str:
+    """Return an answer's text as one line of JSON, for programs that show it to people."""
+    return _line({"command": command, "ok": answer.ok, "text": as_text(answer)})
+
+
 def error_as_json(command: str, message: str, hint: str = "") -> str:
     """Return what went wrong as one line of JSON."""
     return _line({"command": command, "ok": False, "error": message, "hint": hint})
