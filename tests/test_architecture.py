@@ -21,7 +21,7 @@ ROOMS = {
     "calls": {"errors", "zeo"},
     "monitor": {"errors", "endpoints", "registry"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
-    "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", ""},
+    "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", "monitor", ""},
     "": {"errors", "registry"},
 }
 HOMES = {

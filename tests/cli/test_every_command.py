@@ -23,8 +23,8 @@ CALLS = {
     "tree plan": (["FILE"], "nothing to change"),
 }
 # Those that start processes have tests of their own: tests/end_to_end/test_demo.py and test_dev.py;
-# those that look at ZEO servers are called below: there are none.
-ELSEWHERE = {"demo", "run", "zeo check", "zeo status"}
+# those that look at ZEO servers are called below: there are none; monitors are asked in test_monitor.py.
+ELSEWHERE = {"demo", "monitor", "run", "zeo check", "zeo status"}
 
 
 def commands(group=main, *names):

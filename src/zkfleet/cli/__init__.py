@@ -11,6 +11,7 @@ commands and is loaded when one of them is asked for, so `--help` is quick.
     demo, programs    a fleet to look at
     dev               a ZooKeeper without Java
     zeo               zeo serve, status, check; zkzeo-nagios
+    monitor, prompt   ask one process, many of them, or one again and again
 """
 
 from importlib import import_module
@@ -29,6 +30,7 @@ _HOMES = {
     "doctor": "nodes",
     "get": "nodes",
     "ln": "nodes",
+    "monitor": "monitor",
     "rm": "nodes",
     "run": "run",
     "set": "nodes",
@@ -44,6 +46,7 @@ _SUMMARIES = {
     "doctor": "Look for what is wrong in the tree.",
     "get": "Print a node's properties.",
     "ln": "Make a link to a node.",
+    "monitor": "Ask running processes what they do.",
     "rm": "Delete a node.",
     "run": "Run a server and keep it registered.",
     "set": "Set properties of a node.",

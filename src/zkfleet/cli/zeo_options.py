@@ -1,12 +1,11 @@
 """How are ZEO servers reached by the commands that ask them?"""
 
 import functools
-import ssl
 from typing import Any
 
 import click
 
-from zkfleet.cli.options import Command
+from zkfleet.cli.options import Command, client_context
 from zkfleet.zeo.surveying import Asking
 
 _ASKING = (
@@ -23,19 +22,10 @@ def with_asking(function: Command) -> Command:
     @functools.wraps(function)
     def command(*args: Any, zeo_ca: Any, zeo_certificate: Any, zeo_key: Any, zeo_name: str, **kwargs: Any) -> Any:
         def asking(timeout: float) -> Asking:
-            return Asking(timeout, _context(zeo_ca, zeo_certificate, zeo_key), zeo_name)
+            return Asking(timeout, client_context(zeo_ca, zeo_certificate, zeo_key), zeo_name)
 
         return function(asking, *args, **kwargs)
 
     for option in reversed(_ASKING):
         command = option(command)
     return command  # type: ignore[return-value]
-
-
-def _context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    if not (ca or certificate or key):
-        return None
-    context = ssl.create_default_context(cafile=ca)
-    if certificate:
-        context.load_cert_chain(certificate, key)
-    return context

@@ -50,6 +50,7 @@ The rooms within:
     aio, plain, encrypted, threads, twisted    the doors
     loading, plugins         where commands come from; those of zc.monitor
     opening, starting        what a door is; what a user has
+    client, found            asking a monitor from another process; where there are some
     basics, health, process, stacks, memory, profiling, loops    commands
 """
 

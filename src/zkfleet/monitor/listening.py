@@ -37,23 +37,34 @@ class Taken(OSError):
     """Somebody listens there already."""
 
 
-def default_path() -> str:
-    """Return the path of this process's socket in the runtime directory.
+def folder() -> Path:
+    """Return the directory of this user's sockets, which may not be there.
 
     Raises:
-        BadInput: the directory is there and not ours alone.
+        BadInput: it is there, and not this user's alone.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     runtime = runtime if os.path.isdir(runtime) else ""
-    folder = Path(runtime or tempfile.gettempdir()) / ("zkfleet" if runtime else f"zkfleet-{os.geteuid()}")
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(0o700)
-    found = folder.lstat()
+    where = Path(runtime or tempfile.gettempdir()) / ("zkfleet" if runtime else f"zkfleet-{os.geteuid()}")
+    try:
+        found = where.lstat()
+    except FileNotFoundError:
+        return where
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise BadInput(
-            f"{folder} is not a directory of this user alone", hint=f"chmod 700 {folder}, or give an address"
-        )
-    return str(folder / f"monitor-{os.getpid()}.sock")
+        raise BadInput(f"{where} is not a directory of this user alone", hint=f"chmod 700 {where}, or give an address")
+    return where
+
+
+def default_path() -> str:
+    """Return the path of this process's socket in that directory, which is made.
+
+    Raises:
+        BadInput: the directory is not ours alone.
+    """
+    with contextlib.suppress(FileExistsError):
+        folder().mkdir(0o700)
+    # It is looked at once more: somebody else may have made it meanwhile.
+    return str(folder() / f"monitor-{os.getpid()}.sock")
 
 
 def listen(where: Place) -> socket.socket:
