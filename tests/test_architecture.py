@@ -19,7 +19,7 @@ ROOMS = {
     "devserver": {"errors", "paths", "endpoints"},
     "zeo": {"errors", "paths", "endpoints", "registry"},
     "calls": {"errors", "zeo"},
-    "monitor": {"errors", "endpoints", "registry"},
+    "monitor": {"errors", "endpoints", "registry", "calls"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
     "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", "monitor", ""},
     "": {"errors", "registry"},

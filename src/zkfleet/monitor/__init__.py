@@ -52,6 +52,7 @@ The rooms within:
     opening, starting        what a door is; what a user has
     client, found            asking a monitor from another process; where there are some
     basics, health, process, stacks, memory, profiling, loops    commands
+    registries, called       commands about the fleet and about calls
 """
 
 from zkfleet.monitor.answers import Answer, Column, Kind, Mode, fields, lines, table

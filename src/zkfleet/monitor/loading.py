@@ -18,7 +18,7 @@ from zkfleet.monitor.commands import COMMANDS, Command
 logger = logging.getLogger(__name__)
 
 GROUP = "zkfleet.monitor"
-OURS = ["health", "process", "stacks", "memory", "profiling", "loops"]
+OURS = ["health", "process", "stacks", "memory", "profiling", "loops", "registries", "called"]
 """Modules of this room that add commands when they are imported."""
 _lock = threading.Lock()
 _loaded: set[str] = set()

@@ -18,7 +18,7 @@ live views, registrations and plans.
 from zkfleet.registry.claim import Status
 from zkfleet.registry.connecting import connect
 from zkfleet.registry.hosts import TLS
-from zkfleet.registry.life import Statistics
+from zkfleet.registry.life import Followed, Statistics, open_registries
 from zkfleet.registry.locks import Lock, Standing
 from zkfleet.registry.readings import InvalidProvider, Origin, Snapshot
 from zkfleet.registry.registration import Registering, Registration, registering
@@ -28,6 +28,7 @@ from zkfleet.registry.views import Children, Properties, ProvidersView, Tree
 __all__ = [
     "TLS",
     "Children",
+    "Followed",
     "InvalidProvider",
     "Lock",
     "Origin",
@@ -42,5 +43,6 @@ __all__ = [
     "Status",
     "Tree",
     "connect",
+    "open_registries",
     "registering",
 ]

@@ -40,6 +40,7 @@ class Following(Generic[T]):
         read: makes the reading of everything.
         reread: makes the reading of some children, if the view is of that
             kind; then events of children are told apart by their names.
+        kind: what sort of view it is of, for those who look at it.
     """
 
     urgent = False
@@ -50,8 +51,9 @@ class Following(Generic[T]):
         path: str,
         read: Callable[[str], Reading[Snapshot[T]]],
         reread: Callable[[Snapshot[T], frozenset[str]], Reading[Snapshot[T]]] | None = None,
+        kind: str = "",
     ) -> None:
-        self.hub, self.path = hub, path
+        self.hub, self.path, self.kind = hub, path, kind
         self._read, self._reread = read, reread
         self.snapshot: Snapshot[T] | None = None
         self._newest: Snapshot[T] | None = None  # what was read last; it may not be shown yet
@@ -244,6 +246,11 @@ class Following(Generic[T]):
             subscriber.end()
         self._subscribers.clear()
         self.hub.post(self.hub.leave, self)
+
+    @property
+    def subscribers(self) -> int:
+        """How many there are."""
+        return len(self._subscribers)
 
     @property
     def problem(self) -> ZkfleetError | None:

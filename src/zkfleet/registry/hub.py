@@ -288,6 +288,10 @@ class Hub:
         """How many watches we have on the server."""
         return len(self.session.tap.watches)
 
+    def watches_of(self, member: Member) -> int:
+        """How many znodes are watched for a member; may be called on any thread."""
+        return len(self._watched.get(member, ()))
+
     # -- readings
 
     def read(self, member: Member, reading: Reading[T], then: Callable[[T | None, Exception | None], None]) -> None:

@@ -8,10 +8,11 @@ asked is in `registry`.
 import atexit
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from kazoo.client import KazooClient
 
@@ -43,6 +44,36 @@ def _close_all() -> None:
             logger.exception("registry_not_closed hosts=%s", life.session.hosts)
 
 
+def open_registries() -> "list[Life]":
+    """Return the registries that this process has open."""
+    return [life for life in list(_open) if life.is_open]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How a view that is open stands.
+
+    Attributes:
+        path: that was asked for.
+        kind: `children`, `providers`, `properties` or `tree`.
+        real_path: where that leads, or None.
+        stale_since: when we lost sight of it, seconds since 1970, or None.
+        age: seconds since it was read; None before the first time.
+        watches: znodes that are watched for it.
+        subscribers: functions that are called with it.
+        problem: why there is nothing to see, or "".
+    """
+
+    path: str
+    kind: str
+    real_path: str | None
+    stale_since: float | None
+    age: float | None
+    watches: int
+    subscribers: int
+    problem: str
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """How a registry's session stands.
@@ -68,6 +99,21 @@ class Statistics:
     views: int
     registrations: int
     watches: int
+
+
+def _followed(one: "Following[Any]") -> Followed:
+    seen = one.snapshot
+    problem = one.error or one.problem
+    return Followed(
+        path=one.path,
+        kind=one.kind,
+        real_path=seen.real_path if seen else None,
+        stale_since=one.stale_since,
+        age=time.monotonic() - seen.read_at if seen else None,
+        watches=one.hub.watches_of(one),
+        subscribers=one.subscribers,
+        problem=str(problem or ""),
+    )
 
 
 class Life:
@@ -220,6 +266,20 @@ class Life:
             registrations=len(self._registrations),
             watches=hub.watches,
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened by this process, and was not closed."""
+        return self.is_of_this_process and not self._closed
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """Those that are open."""
+        return tuple(self._registrations)
+
+    def followed(self) -> list[Followed]:
+        """Say how each view stands that is open."""
+        return [_followed(member) for member in list(self.hub.members) if isinstance(member, Following)]
 
     def read(self, reading: Callable[[], Reading[T]], *, timeout: float | None = None) -> T:
         """Run a reading (see `registry.reads`) and return its result."""

@@ -163,11 +163,13 @@ class Registry(Life):
         Raises:
             NodeNotFound, LinkLoop: the path leads nowhere.
         """
-        return views.Children(self, self._follow(path, readings.read_children))
+        return views.Children(self, self._follow("children", path, readings.read_children))
 
     def providers(self, path: str) -> views.ProvidersView:
         """Follow a node's children and their properties; raises as `children`."""
-        return views.ProvidersView(self, self._follow(path, readings.read_providers, readings.reread_providers))
+        return views.ProvidersView(
+            self, self._follow("providers", path, readings.read_providers, readings.reread_providers)
+        )
 
     def properties(self, path: str, watch: bool = True) -> views.Properties:
         """Follow a node's properties, with those that property links bring.
@@ -180,7 +182,7 @@ class Registry(Life):
             NodeNotFound, LinkLoop: the path leads nowhere.
         """
         if watch:
-            return views.Properties(self, self._follow(path, readings.read_properties))
+            return views.Properties(self, self._follow("properties", path, readings.read_properties))
         snapshot = self.read(lambda: readings.read_properties(paths.check(path)))
         if snapshot.problem is not None:
             raise snapshot.problem
@@ -188,11 +190,11 @@ class Registry(Life):
 
     def tree(self, path: str = "/") -> views.Tree:
         """Follow a node and everything below it; raises as `children`."""
-        return views.Tree(self, self._follow(path, subtree.follow_subtree))
+        return views.Tree(self, self._follow("tree", path, subtree.follow_subtree))
 
-    def _follow(self, path: str, read: Any, reread: Any = None) -> Following[Any]:
+    def _follow(self, kind: str, path: str, read: Any, reread: Any = None) -> Following[Any]:
         self.check_open()
-        following: Following[Any] = Following(self.hub, paths.check(path), read, reread)
+        following: Following[Any] = Following(self.hub, paths.check(path), read, reread, kind)
         self.hub.post(self.hub.join, following)
         try:
             views.ready(following, self.timeout)
