@@ -16,6 +16,7 @@ CALLS = {
     "rm": (["-r", "/lb"], "- /lb\n"),
     "set": (["/svc", "threads=4"], ""),
     "show": ([], "threads = 3"),
+    "top": (["--once"], "no ZEO server and no monitor"),
     "tree apply": (["PLAN"], "+ /more"),
     "tree export": ([], "/lb\n  providers -> /svc/providers\n"),
     "tree graph": (["/"], '"/lb" -> "/svc/providers"'),

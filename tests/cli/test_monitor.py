@@ -114,7 +114,8 @@ def test_what_is_not_well_is_the_exit_code(ask, start, sick):
 def test_who_is_not_there_is_told_with_a_hint(ask, runtime, tmp_path):
     done = ask(str(tmp_path / "none.sock"), "health", code=1)
     assert "No such file" in done.stderr
-    assert "hint:" in done.stderr
+    assert "hint: `zkfleet monitor` lists" in done.stderr
+    assert "No such file" in ask(str(tmp_path / "none.sock"), code=1).stderr
     assert ask("--all", "health", code=1).stderr.endswith("hint: add --path PATH\n")
 
 

@@ -12,6 +12,7 @@ commands and is loaded when one of them is asked for, so `--help` is quick.
     dev               a ZooKeeper without Java
     zeo               zeo serve, status, check; zkzeo-nagios
     monitor, prompt   ask one process, many of them, or one again and again
+    top, frame        a live view of the fleet: the shell, what is shown
 """
 
 from importlib import import_module
@@ -35,6 +36,7 @@ _HOMES = {
     "run": "run",
     "set": "nodes",
     "show": "nodes",
+    "top": "top",
     "tree": "trees",
     "zeo": "zeo",
 }
@@ -51,6 +53,7 @@ _SUMMARIES = {
     "run": "Run a server and keep it registered.",
     "set": "Set properties of a node.",
     "show": "Show the tree with its live providers.",
+    "top": "Watch the fleet: servers, clients, commits, locks.",
     "tree": "Model the system as a tree of text.",
     "zeo": "Run ZEO servers that their clients find, and look after them.",
 }

@@ -12,7 +12,7 @@ import click
 from zkfleet.cli.monitor_options import with_monitors
 from zkfleet.cli.options import FAILED, Ensemble, Seconds, report, with_ensemble, with_errors, with_format
 from zkfleet.cli.output import emit
-from zkfleet.errors import BadInput, TreeState, ZkfleetError
+from zkfleet.errors import BadInput, ConnectFailed, TreeState, ZkfleetError
 from zkfleet.monitor import found
 from zkfleet.monitor.client import Asking, Told, ask, ask_all, at_once
 from zkfleet.monitor.places import UnixPath, place
@@ -89,13 +89,21 @@ def _repeat(watch: float | None, once: Callable[[], bool]) -> None:
         raise SystemExit(FAILED)
 
 
+def asked(where: "Place", words: Sequence[str], how: Asking, *, as_value: bool = False) -> Told:
+    """Ask a monitor; arguments and errors as for `client.ask`."""
+    try:
+        return ask(where, words, how, as_value=as_value)
+    except ConnectFailed as exc:
+        if isinstance(where, UnixPath):
+            exc.hint = LIST
+        raise
+
+
 def show(where: "Place", words: Sequence[str], how: Asking, form: str) -> bool:
     """Ask a monitor and show what it says; tell whether all is well."""
     try:
-        told = ask(where, words, how, as_value=form == "json")
+        told = asked(where, words, how, as_value=form == "json")
     except ZkfleetError as exc:
-        if isinstance(where, UnixPath) and not isinstance(exc, BadInput):
-            exc.hint = exc.hint or LIST
         report(exc)
         return False
     if told.error:

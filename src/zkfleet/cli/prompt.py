@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zkfleet.cli.monitor import show
+from zkfleet.cli.monitor import asked, show
 from zkfleet.cli.options import FAILED
-from zkfleet.monitor.client import Asking, ask
+from zkfleet.monitor.client import Asking
 
 if TYPE_CHECKING:
     from zkfleet.monitor.places import Place
@@ -26,8 +26,8 @@ LEAVE = ("quit", "exit")
 
 def converse(where: "Place", how: Asking, form: str) -> None:
     """Read commands and show their answers, until the end; exit with 1 if it is no terminal and one failed."""
+    names = command_names(where, how)
     if sys.stdin.isatty():
-        names = command_names(where, how)
         with _editing(names):
             for words in typed(lambda: input(f"{where}> ")):
                 show(where, words, how, form)
@@ -38,8 +38,8 @@ def converse(where: "Place", how: Asking, form: str) -> None:
 
 
 def command_names(where: "Place", how: Asking) -> list[str]:
-    """Return the commands that a monitor has; raises as `client.ask`."""
-    told = ask(where, ["help"], how)
+    """Return the commands that a monitor has; raises as `asked`."""
+    told = asked(where, ["help"], how)
     return [line.split()[0] for line in told.text.splitlines() if " -- " in line]
 
 
