@@ -25,6 +25,13 @@ PROGRAM = "import zkfleet.monitor, sys; print(zkfleet.monitor.start(sys.argv[1] 
 
 ZKFLEET = [sys.executable, "-c", "from zkfleet.cli import main; main()"]
 
+REGISTERED = """
+import sys, zkfleet, zkfleet.monitor
+with zkfleet.connect(sys.argv[1]) as registry:
+    print(zkfleet.monitor.start(0, registry=registry, path="/fleet").address, flush=True)
+    input()
+"""
+
 
 @pytest.fixture
 def runtime(tmp_path, monkeypatch):
@@ -37,9 +44,9 @@ def process(runtime):
     """A process of its own with a monitor, and the monitor's address."""
     started = []
 
-    def begin(address=""):
+    def begin(address="", program=PROGRAM):
         one = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         started.append(one)
         return one, one.stdout.readline().strip()
@@ -94,11 +101,11 @@ def test_the_monitors_of_a_user_are_listed(ask, process, runtime):
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(dead))
     rows = json.loads(ask("--format", "json").stdout)
-    assert [(row["address"], row.get("pid"), row.get("error")) for row in rows] == [
+    assert [(row["address"], row["pid"], row["problem"]) for row in rows] == [
         (str(dead), None, "Connection refused"),
-        (address, one.pid, None),
+        (address, one.pid, ""),
     ]
-    assert f"{address}  up" in ask().stdout
+    assert f"{address}  {one.pid}" in ask().stdout
     assert dead.exists()
 
 
@@ -213,6 +220,16 @@ def test_all_below_a_path_are_asked(ask, start, sick, registry):
     assert lines == [f"  {str(address).ljust(len(dead))}  OK", f"! {dead}  Connection refused"]
     assert [(row["path"], row["ok"]) for row in rows] == [(f"/fleet/a/{address}", True), (f"/fleet/b/{dead}", False)]
     assert "no monitor is registered" in ask("--path", "/fleet/b", "health", code=1).stderr
+
+
+@pytest.mark.slow
+def test_one_process_of_the_fleet_that_is_frozen_holds_up_nobody(ask, process, hosts, registry):
+    registry.import_tree("/fleet\n")
+    (_, good), (frozen, silent) = process(hosts, REGISTERED), process(hosts, REGISTERED)
+    wait_for(lambda: len(registry.providers("/fleet")) == 2)
+    frozen.send_signal(signal.SIGSTOP)
+    lines = ask("--path", "/fleet", "--all", "health", "--timeout", "1", code=1).stdout.splitlines()
+    assert sorted(lines) == sorted([f"  {good}  OK", f"! {silent}  no answer within 1 s"])
 
 
 def test_no_file_of_this_machine_is_asked_because_a_registry_says_so(ask, start, sick, registry):

@@ -13,15 +13,23 @@ from zkfleet.cli.monitor_options import with_monitors
 from zkfleet.cli.options import FAILED, Ensemble, Seconds, report, with_ensemble, with_errors, with_format
 from zkfleet.cli.output import emit
 from zkfleet.errors import BadInput, ConnectFailed, TreeState, ZkfleetError
-from zkfleet.monitor import found
+from zkfleet.monitor import Column, found, table
+from zkfleet.monitor.answers import Value
 from zkfleet.monitor.client import Asking, Told, ask, ask_all, at_once
 from zkfleet.monitor.places import UnixPath, place
-from zkfleet.monitor.wording import shown
+from zkfleet.monitor.wording import as_text
 
 if TYPE_CHECKING:
     from zkfleet.monitor.places import Place
 
 TIMEOUT = 10.0
+LISTED = [
+    Column("address", "Its socket."),
+    Column("pid", "The process id."),
+    Column("uptime", "Time since the process was started.", "seconds"),
+    Column("command", "How it was started."),
+    Column("problem", "Why it does not say so."),
+]
 LIST = "`zkfleet monitor` lists the monitors of this user"
 
 
@@ -159,22 +167,15 @@ def _list(how: Asking, form: str) -> bool:
     """List the monitors of this user, and what they say of their processes."""
     paths = found.of_this_user()
     said = at_once(paths, lambda path: ask(UnixPath(path), ["process"], how, as_value=True), how.timeout)
-    rows = [_process(path, said[path]) for path in paths]
-    emit(form, "".join("  ".join(_cells(row)).rstrip() + "\n" for row in rows), rows)
-    if not rows:
+    listed = table(LISTED, [_process(path, said[path]) for path in paths])
+    emit(form, as_text(listed) if paths else "", listed.value())
+    if not paths:
         click.echo("this user has no monitors in the runtime directory", err=True)
     return True
 
 
-def _process(path: str, said: Told | ZkfleetError) -> dict[str, Any]:
+def _process(path: str, said: Told | ZkfleetError) -> dict[str, Value]:
     if isinstance(said, ZkfleetError):
-        return {"address": path, "error": str(said).removeprefix(f"{path}: ")}
+        return {"address": path, "problem": str(said).removeprefix(f"{path}: ")}
     told = said.value if isinstance(said.value, Mapping) else {}
-    return {"address": path, **{name: told.get(name) for name in ("pid", "uptime", "command")}}
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    if "error" in row:
-        return [row["address"], row["error"]]
-    uptime = row["uptime"]
-    return [row["address"], f"up {uptime:.0f} s" if isinstance(uptime, int | float) else "-", shown(row["command"])]
+    return {"address": path, "problem": said.error, **{name: told.get(name) for name in ("pid", "uptime", "command")}}
