@@ -32,12 +32,12 @@ SECONDS_AT_EXIT = 2.0
 
 # A process that ends without closing would leave its addresses in ZooKeeper
 # until its session is over.
-_open: "weakref.WeakSet[Life]" = weakref.WeakSet()
+_open: "weakref.WeakValueDictionary[int, Life]" = weakref.WeakValueDictionary()
 
 
 @atexit.register
 def _close_all() -> None:
-    for life in [life for life in _open if life.is_of_this_process]:
+    for life in [life for life in _all() if life.is_of_this_process]:
         try:
             life.close(min(life.timeout, SECONDS_AT_EXIT))
         except Exception:  # the others must be closed all the same, and nobody is there to hear of it
@@ -46,7 +46,12 @@ def _close_all() -> None:
 
 def open_registries() -> "list[Life]":
     """Return the registries that this process has open."""
-    return [life for life in list(_open) if life.is_open]
+    return [life for life in _all() if life.is_open]
+
+
+def _all() -> "list[Life]":
+    # Taken at once: other threads may open one while we look.
+    return [life for reference in _open.valuerefs() if (life := reference()) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ class Life:
         except BaseException:
             self._closed = True
             raise
-        _open.add(self)
+        _open[id(self)] = self
 
     def _begin(self, *, wait: bool) -> None:
         self.hub.start()
@@ -238,7 +243,7 @@ class Life:
             self._pid, self.hub, self.session, self._callbacks = former
             raise
         self._registrations = {}
-        _open.add(self)
+        _open[id(self)] = self
         for following in followed:
             following.move_to(self.hub)
 
