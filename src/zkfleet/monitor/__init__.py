@@ -32,6 +32,7 @@ it takes.  It returns a value, and text, JSON and metrics are made of that:
 - `claims_input=True`: its answer may have `mode=Mode.MORE`, and then all further
   lines are arguments of this command.
 - `READINESS.add(name, check)` adds to what `ready` and `startup` ask.
+- `databases[""] = db` tells the commands about ZODB of a database; see `databases`.
 - A module of this room that adds commands is named in `loading.OURS`; other
   distributions name theirs in an entry point of the group `zkfleet.monitor`.
 - To ask without a connection, as HTTP and metrics do: `asking.find`, `allow`,
@@ -53,10 +54,15 @@ The rooms within:
     client, found            asking a monitor from another process; where there are some
     basics, health, process, stacks, memory, profiling, loops    commands
     registries, called       commands about the fleet and about calls
+    aio, encrypted, threads, twisted    the doors
+    loading, starting        where commands come from; what a user has
+    databases                which databases there are; what they have loaded and stored
+    basics, health, process, stacks, memory, profiling, loops, earlier, zodb    commands
 """
 
 from zkfleet.monitor.answers import Answer, Column, Kind, Mode, fields, lines, table
 from zkfleet.monitor.commands import COMMANDS, Between, Command, Commands, command
+from zkfleet.monitor.databases import databases
 from zkfleet.monitor.encrypted import Certificates
 from zkfleet.monitor.health import READINESS
 from zkfleet.monitor.limits import Limits
@@ -76,6 +82,7 @@ __all__ = [
     "Mode",
     "Monitor",
     "command",
+    "databases",
     "fields",
     "lines",
     "start",

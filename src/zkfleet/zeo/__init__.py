@@ -15,6 +15,7 @@ and this is the only room that knows ZEO's insides.
     silence, boundary        is the other side there (pure); is no transaction under way
     kernel                   what the kernel does about silence, and knows of a connection
     connected                when a storage is connected again
+    statistics               what a client knows of its cache
     outcomes                 whether a commit happened whose reply was lost
     asking, surveying        what a server says of itself, asked from outside; and all of a path
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
@@ -45,6 +46,7 @@ from zkfleet.zeo.client import DB, client, connection
 from zkfleet.zeo.connected import client_storage, wait_until_connected
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.server import Server
+from zkfleet.zeo.statistics import cache_statistics
 from zkfleet.zeo.storage import FollowingStorage
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Outcome",
     "Server",
     "Verdict",
+    "cache_statistics",
     "client",
     "client_storage",
     "connection",

@@ -1,0 +1,144 @@
+"""Which databases does this process have, and how much have they loaded and stored?
+
+    monitor.databases[""] = main            # the main one
+    monitor.databases["catalog"] = other
+
+What is put in is counted from then on.  ZODB's own activity monitor is told of
+a connection's loads and stores when it closes, and forgets them after an hour;
+`Counts` stands before it and keeps the sums, with those of open connections.
+This mapping is the one place that commands ask, whoever fills it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Literal
+
+from zkfleet.errors import BadInput
+from zkfleet.monitor.health import READINESS
+
+MAIN = ""
+Transfers = tuple[int, int]
+"""Objects loaded and stored."""
+
+
+class Counts:
+    """An activity monitor that counts for ever, and hands on to another what it is told.
+
+    The sums never shrink: a connection that closes is added in the same moment
+    in which ZODB sets its own counts back.  What a connection did that nobody
+    closed before it was collected is lost.
+    """
+
+    def __init__(self, database: Any, kept: Any) -> None:
+        self._database, self._kept = database, kept
+        self._lock = threading.Lock()
+        self._loads = self._stores = self._closed = 0
+
+    def closedConnection(self, connection: Any) -> None:  # noqa: N802  the name is ZODB's
+        """Add what a connection did since it was opened."""
+        with self._lock:
+            loads, stores = connection.getTransferCounts()
+            self._kept.closedConnection(connection)
+            connection.getTransferCounts(True)  # not every monitor sets them back
+            self._loads += loads
+            self._stores += stores
+            self._closed += 1
+
+    def transfers(self) -> Transfers:
+        """Return how many objects were loaded and stored since the database is watched."""
+        opened = open_connections(self._database)
+        with self._lock:
+            now = [connection.getTransferCounts() for connection in opened]
+            return self._loads + sum(one for one, _ in now), self._stores + sum(one for _, one in now)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+
+def watch(database: Any) -> Counts:
+    """Have a database's loads and stores counted; an activity monitor that it has is told all the same."""
+    kept = database.getActivityMonitor()
+    if isinstance(kept, Counts):
+        return kept
+    if kept is None:
+        from ZODB.ActivityMonitor import ActivityMonitor
+
+        kept = ActivityMonitor()
+    counts = Counts(database, kept)
+    database.setActivityMonitor(counts)
+    return counts
+
+
+def connections(database: Any) -> list[Any]:
+    """Return the connections that there are, in use or waiting in the pool."""
+    found: list[Any] = []
+    database._connectionMap(found.append)
+    return found
+
+
+def open_connections(database: Any) -> list[Any]:
+    """Return the connections in use."""
+    return [connection for connection in connections(database) if connection.opened]
+
+
+class Databases(MutableMapping[str, Any]):
+    """The databases of a process by name, "" for the main one; any thread may use it."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._by_name[name]
+
+    def __setitem__(self, name: str, database: Any) -> None:
+        watch(database)
+        self._by_name = {**self._by_name, name: database}
+
+    def __delitem__(self, name: str) -> None:
+        left = dict(self._by_name)
+        del left[name]
+        self._by_name = left
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def named(self, name: str) -> Any:
+        """Return an open database; `-` is the main one, too.
+
+        Raises:
+            BadInput: there is none of this name, or it is closed.
+        """
+        name = MAIN if name == "-" else name
+        if name not in self._by_name:
+            known = ", ".join(sorted(one or "-" for one in self._by_name)) or "none; put some into monitor.databases"
+            raise BadInput(f"there is no database {name[:100] or '-'!r}", hint=f"there are: {known}")
+        database = self._by_name[name]
+        if is_closed(database):
+            raise BadInput(f"the database {name or '-'!r} is closed")
+        return database
+
+    def problem(self) -> str:
+        """Return "" if all databases can be used, else a sentence; asks no server."""
+        said = [(name or "-", _problem(database)) for name, database in sorted(self._by_name.items())]
+        return "; ".join(f"{name} {what}" for name, what in said if what)
+
+
+def is_closed(database: Any) -> bool:
+    """Tell whether a database was closed; its storage is gone then."""
+    return "storage" not in vars(database)
+
+
+def _problem(database: Any) -> Literal["", "is closed", "has no server"]:
+    storage = vars(database).get("storage")
+    if storage is None:
+        return "is closed"
+    is_connected: Callable[[], bool] | None = getattr(storage, "is_connected", None)
+    return "" if is_connected is None or is_connected() else "has no server"
+
+
+databases = Databases()
+"""Those of this process."""
+READINESS.add("databases", databases.problem)

@@ -1,0 +1,158 @@
+"""What do the databases of this process hold, and who uses them?"""
+
+import time
+from typing import Annotated, Any
+
+from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, table
+from zkfleet.monitor.commands import Between, command
+from zkfleet.monitor.databases import connections, databases, is_closed, open_connections, watch
+
+DATABASE = Column("database", "Its name; `-` is the main one.", kind=Kind.LABEL)
+DATABASES = [
+    DATABASE,
+    Column("open", "Whether it is; of one that was closed nothing else is known.", kind=Kind.GAUGE),
+    Column("storage", "What its storage calls itself."),
+    Column("connected", "Whether its storage has a server; nothing if it needs none.", kind=Kind.GAUGE),
+    Column("objects", "How many the storage says it has.", kind=Kind.GAUGE),
+    Column("size", "What the storage says it takes.", "bytes", Kind.GAUGE),
+    Column("loads", "Objects loaded since the database is watched.", kind=Kind.COUNTER),
+    Column("stores", "Objects stored since then.", kind=Kind.COUNTER),
+    Column("connections", "Connections in use.", kind=Kind.GAUGE),
+]
+CONNECTIONS = [
+    DATABASE,
+    Column("age", "Since when it is in use.", "seconds"),
+    Column("info", "What was said with `setDebugInfo`."),
+    Column("objects", "Objects in its cache."),
+    Column("loaded", "Those of them that are no ghosts."),
+    Column("loads", "Objects loaded since it was opened."),
+    Column("stores", "Objects stored since then."),
+    Column("before", "The time it looks back to, if it does."),
+]
+POOL = [
+    DATABASE,
+    Column("size", "Connections that may be in use before the log has a warning.", kind=Kind.GAUGE),
+    Column("in_use", "Connections in use.", kind=Kind.GAUGE),
+    Column("waiting", "Connections that wait to be used again.", kind=Kind.GAUGE),
+    Column("cache_size", "Objects that a connection's cache is to hold.", kind=Kind.GAUGE),
+    Column("cache_bytes", "Bytes that it is to hold; 0 for any.", "bytes", Kind.GAUGE),
+]
+CACHE = [Column("class", "Of these.", kind=Kind.LABEL), Column("objects", "In all caches.", kind=Kind.GAUGE)]
+PACK_DEADLINE = 24 * 3600.0
+
+
+@command("databases", columns=DATABASES)
+def list_databases() -> Answer:
+    """List the databases of this process."""
+    return table(DATABASES, [_told(name, database) for name, database in sorted(databases.items())])
+
+
+def _told(name: str, database: Any) -> dict[str, Value]:
+    if is_closed(database):
+        return {"database": name or "-", "open": False}
+    loads, stores = watch(database).transfers()
+    storage = database.storage
+    is_connected = getattr(storage, "is_connected", None)
+    return {
+        "database": name or "-",
+        "open": True,
+        "storage": str(database.getName()),
+        "connected": is_connected and bool(is_connected()),
+        "objects": _or_nothing(storage, "__len__"),
+        "size": _or_nothing(storage, "getSize"),
+        "loads": loads,
+        "stores": stores,
+        "connections": len(open_connections(database)),
+    }
+
+
+def _or_nothing(storage: Any, method: str) -> int | None:
+    """Return what a storage says, or None: not every one has a length and a size."""
+    try:
+        found: int = getattr(storage, method)()
+    except (AttributeError, NotImplementedError):
+        return None
+    return found
+
+
+@command("connections", columns=CONNECTIONS)
+def list_connections(seconds: Annotated[float, Between(0)] = 0, db: str | None = None) -> Answer:
+    """List the connections that have been in use for so many seconds, the oldest first.
+
+    Those of all databases, or of one; `-` is the main one.
+    """
+    names = sorted(databases) if db is None else [db]
+    now, rows = time.time(), []
+    for name in names:
+        for connection in open_connections(databases.named(name)):
+            since = connection.opened
+            if since and now - since >= seconds:
+                rows.append((since, _connection(name or "-", connection, now - since)))
+    return table(CONNECTIONS, [row for _, row in sorted(rows, key=lambda one: one[0])])
+
+
+def _connection(name: str, connection: Any, age: float) -> dict[str, Value]:
+    loads, stores = connection.getTransferCounts()
+    return {
+        "database": name,
+        "age": round(age, 3),
+        "info": " ".join(map(str, connection.getDebugInfo())),
+        "objects": len(connection._cache),
+        "loaded": connection._cache.cache_non_ghost_count,
+        "loads": loads,
+        "stores": stores,
+        "before": connection.before and str(connection.before),
+    }
+
+
+@command("pool", columns=POOL)
+def pool() -> Answer:
+    """Show the connection pool of every open database."""
+    rows: list[dict[str, Value]] = []
+    for name, database in sorted(databases.items()):
+        if not is_closed(database):
+            used = len(open_connections(database))
+            rows.append(
+                {
+                    "database": name or "-",
+                    "size": database.getPoolSize(),
+                    "in_use": used,
+                    "waiting": max(0, len(connections(database)) - used),
+                    "cache_size": database.getCacheSize(),
+                    "cache_bytes": database.getCacheSizeBytes(),
+                }
+            )
+    return table(POOL, rows)
+
+
+@command("cache", columns=CACHE)
+def cache(db: str = "") -> Answer:
+    """Count the objects in the caches of a database by class, the most frequent first."""
+    found = sorted(databases.named(db).cacheDetail(), key=lambda one: (-one[1], one[0]))
+    return table(CACHE, [{"class": name, "objects": count} for name, count in found])
+
+
+@command("pack", action=True, deadline=PACK_DEADLINE)
+def pack(days: Annotated[float, Between(0)], db: str) -> Answer:
+    """Pack a database: forget what is older than so many days, and what nothing refers to.
+
+    It answers when that is done; `-` is the main database.
+    """
+    database = databases.named(db)
+    before = _or_nothing(database.storage, "getSize")
+    database.pack(days=days)
+    return lines(f"packed {db}: {before} bytes, now {_or_nothing(database.storage, 'getSize')}")
+
+
+# A connection is for one thread: those in use are left to theirs.
+@command("minimize", action=True)
+def minimize(db: str = "") -> Answer:
+    """Empty the caches of the connections that wait in the pool; those in use are left alone."""
+    database = databases.named(db)
+    done = 0
+    for connection in connections(database):
+        with database._lock:  # nobody opens it meanwhile
+            if not connection.opened:
+                connection.cacheMinimize()
+                done += 1
+    return lines(f"minimized {db or '-'}: caches of {done} connections")

@@ -1,0 +1,208 @@
+import json
+import re
+import time
+
+import pytest
+import transaction
+from ZEO.ClientStorage import ClientStorage
+from ZODB.ActivityMonitor import ActivityMonitor
+from ZODB.DB import DB
+from ZODB.MappingStorage import MappingStorage
+
+from tests.conftest import wait_for
+from tests.monitor.conftest import ask
+from tests.zeo.plain import Zeo
+from zkfleet import monitor
+from zkfleet.errors import BadInput
+from zkfleet.monitor.databases import Databases, watch
+
+SIZES = r"VmSize:\t +\d+ kB\nVmRSS:\t +\d+ kB\n"
+
+
+@pytest.fixture
+def main():
+    """The main database of this process."""
+    database = DB(MappingStorage())
+    monitor.databases[""] = database
+    yield database
+    monitor.databases.clear()
+    database.close()
+
+
+@pytest.fixture
+def say(tmp_path, main):
+    """Asks a monitor with all commands of this process."""
+    with monitor.start(str(tmp_path / "m.sock"), actions=True) as started:
+        yield lambda *lines: ask(started.address, *lines)
+
+
+def write(database, **values):
+    with database.transaction() as connection:
+        connection.root().update(values)
+
+
+# -- as they were
+
+
+def test_monitor_counts_connections_and_tells_the_memory(say, main):
+    assert re.fullmatch(f"0\n{SIZES}", say("monitor"))
+
+
+def test_monitor_lists_old_connections_with_their_debug_info(say, main):
+    first, second = main.open(transaction.TransactionManager()), main.open(transaction.TransactionManager())
+    first.setDebugInfo("/foo")
+    assert re.fullmatch(f"2\n{SIZES}", say("monitor"))
+    assert re.fullmatch(rf"2\n{SIZES}(0\.\d+ (/foo)? \(\d\)\n){{2}}", say("monitor 0"))
+    assert "/foo (" in say("monitor 0")
+    first.close()
+    second.close()
+    assert re.fullmatch(f"0\n{SIZES}", say("monitor 0"))
+
+
+def test_dbinfo_is_five_numbers(say, main):
+    write(main, a=1)
+    write(main, a=2)
+    assert re.fullmatch(r"0 3 2 1 1\n", say("dbinfo"))
+    assert say("dbinfo - 300") == say("dbinfo") == say("dbinfo -")
+    assert say("dbinfo - 0").startswith("0 0 0 1 ")
+
+
+def test_dbinfo_of_another_database_is_its_own(say, main):
+    monitor.databases["other"] = other = DB(MappingStorage())
+    write(main, a=1)
+    assert say("dbinfo other").split()[1:3] == ["0", "0"]
+    other.close()
+
+
+def test_a_database_that_is_not_there_is_said_with_those_that_are(say):
+    assert "there is no database 'nothing'" in say("dbinfo nothing")
+
+
+@pytest.mark.slow
+def test_a_zeo_client_tells_of_its_cache_and_its_server(say, tmp_path):
+    server = Zeo(tmp_path / "Data.fs")
+    monitor.databases["zeo"] = client = DB(ClientStorage((server.host, server.port), wait_timeout=10))
+    write(client, a=1)
+    assert re.fullmatch(r"\d+ \d+ 0 0 \d+\n", say("zeocache zeo"))
+    assert say("zeostatus zeo") == "True\n"
+    assert say("ready") == "OK\n"
+    server.freeze()
+    try:
+        asked = time.monotonic()
+        assert re.fullmatch(r"\d+ \d \d \d \d\n", say("dbinfo zeo"))
+        assert "zeo" in say("databases")
+        say("ready")
+        assert say("health") == "OK\n"
+        assert time.monotonic() - asked < 5
+    finally:
+        server.thaw()
+        server.kill()
+    wait_for(lambda: "zeo has no server" in say("ready"), what="the client notices")
+    assert say("zeostatus zeo") == "False\n"
+    assert say("health") == "OK\n"
+    client.close()
+
+
+def test_a_database_without_zeo_has_no_zeo_cache(say):
+    assert "has no ZEO server" in say("zeocache")
+    assert "has no ZEO server" in say("zeostatus")
+
+
+# -- about ZODB
+
+
+def test_databases_are_listed_with_what_they_loaded_and_stored(say, main):
+    write(main, a=1)
+    (told,) = json.loads(say("json databases"))["answer"]
+    assert (told["database"], told["stores"], told["connections"]) == ("-", 2, 0)
+
+
+def test_a_storage_without_length_and_size_is_listed(say, main):
+    class Plain(MappingStorage):
+        def getSize(self):
+            raise NotImplementedError
+
+        __len__ = getSize
+
+    monitor.databases["plain"] = plain = DB(Plain())
+    told = json.loads(say("json databases"))["answer"]
+    assert [(one["objects"], one["size"]) for one in told if one["database"] == "plain"] == [(None, None)]
+    plain.close()
+
+
+def test_a_hundred_connections_are_listed_the_oldest_first(say, main):
+    opened = [main.open(transaction.TransactionManager()) for _ in range(100)]
+    told = json.loads(say("json connections"))["answer"]
+    assert len(told) == 100
+    assert [one["age"] for one in told] == sorted((one["age"] for one in told), reverse=True)
+    (pool,) = json.loads(say("json pool"))["answer"]
+    assert pool["in_use"] == 100
+    for connection in opened:
+        connection.close()
+
+
+def test_caches_are_counted_by_class(say, main):
+    write(main, a=1)
+    assert json.loads(say("json cache"))["answer"] == [{"class": "persistent.mapping.PersistentMapping", "objects": 1}]
+
+
+def test_a_closed_database_is_said_to_be(say, main):
+    main.close()
+    assert "the database '-' is closed" in say("dbinfo")
+    assert say("ready") == "databases: - is closed\n"
+    (told,) = json.loads(say("json databases"))["answer"]
+    assert told["open"] is False
+
+
+def test_packing_is_done_when_it_says_so(say, main):
+    write(main, a=1)
+    assert say("pack 0 -").startswith("packed -: ")
+
+
+def test_minimizing_leaves_ghosts_in_the_pool(say, main):
+    write(main, a=1)
+    assert say("minimize") == "minimized -: caches of 1 connections\n"
+    assert say("dbinfo").split()[-1] == "0"
+
+
+def test_what_changes_something_is_off_unless_enabled(tmp_path, main):
+    with monitor.start(str(tmp_path / "off.sock")) as started:
+        assert "packed" not in ask(started.address, "pack 0 -")
+        assert "minimized" not in ask(started.address, "minimize")
+
+
+# -- counting
+
+
+def test_the_counts_go_on_where_zodb_forgets(main):
+    main.getActivityMonitor().setHistoryLength(-1)
+    write(main, a=1)
+    write(main, a=2)
+    assert watch(main).transfers()[1] == 1 + 2  # the root, and what was written
+    assert main.getActivityMonitor().getActivityAnalysis(divisions=1)[0]["stores"] == 0
+
+
+def test_open_connections_count(main):
+    with main.transaction() as connection:
+        connection.cacheMinimize()
+        before = watch(main).transfers()[0]
+        connection.root()["a"] = 1
+        assert watch(main).transfers()[0] == before + 1
+    assert watch(main).transfers()[0] == before + 1
+
+
+def test_the_applications_own_activity_monitor_is_told_all_the_same():
+    database, own = DB(MappingStorage()), ActivityMonitor()
+    database.setActivityMonitor(own)
+    Databases()["x"] = database
+    write(database, a=1)
+    assert len(own.log) == 1
+    database.close()
+
+
+def test_a_name_that_is_taken_out_is_gone(main):
+    found = Databases()
+    found["x"] = main
+    del found["x"]
+    with pytest.raises(BadInput, match="no database 'x'"):
+        found.named("x")
