@@ -21,6 +21,7 @@ and this is the only room that knows ZEO's insides.
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
     earlier                  what was said the last time
     connections, storage_server    ZEO's server, repaired, on a loop of its own
+    inside                   what goes on in the servers of this process
     databases                which database a storage holds
     server, runner           the door for those who embed a server; a process of it
     settings                 how a server is configured
@@ -44,6 +45,7 @@ from ZEO.Exceptions import ClientDisconnected
 
 from zkfleet.zeo.client import DB, client, connection
 from zkfleet.zeo.connected import client_storage, wait_until_connected
+from zkfleet.zeo.inside import Inside, kick, look_inside
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.server import Server
 from zkfleet.zeo.statistics import cache_statistics
@@ -53,6 +55,7 @@ __all__ = [
     "DB",
     "ClientDisconnected",
     "FollowingStorage",
+    "Inside",
     "Marker",
     "Outcome",
     "Server",
@@ -61,6 +64,8 @@ __all__ = [
     "client",
     "client_storage",
     "connection",
+    "kick",
+    "look_inside",
     "mark",
     "outcome",
     "wait_until_connected",

@@ -6,7 +6,9 @@ loop.  Who may be connected, and until when, is up to `storage_server`.
 """
 
 import asyncio
+import itertools
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.server import Delay, ServerProtocol
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from zkfleet.zeo.storage_server import RepairedServer
 
 logger = logging.getLogger(__name__)
+
+_numbers = itertools.count(1)
 
 # Seconds until a client that has gone without a word is noticed: it may hold
 # the commit lock, and then nobody else commits meanwhile.
@@ -133,6 +137,8 @@ class Connection(ServerProtocol):  # type: ignore[misc]
     """A client's connection.
 
     Attributes:
+        number: tells it from all others of this process.
+        since: when it was made (seconds since 1970).
         gone: is done once the connection is closed in both directions.
     """
 
@@ -140,6 +146,7 @@ class Connection(ServerProtocol):  # type: ignore[misc]
         super().__init__(server.event_loop, address, server.create_client_handler(), msgpack)
         self._server = server
         self._transport: asyncio.Transport | None = None
+        self.number, self.since = next(_numbers), time.time()
         self.gone: asyncio.Future[None] = server.event_loop.create_future()
 
     def connection_made(self, transport: asyncio.Transport) -> None:

@@ -52,6 +52,8 @@ ENDING = Repair(
         "ZEO.asyncio.server:Acceptor.factory",
     ),
 )
+RUNNING: set["RepairedServer"] = set()
+"""Those of this process that serve now."""
 REPAIRS = (GIVE_BACK, TIMEOUTS)
 REQUIRED = (CONNECTIONS, ENDING)
 
@@ -155,7 +157,11 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
 
     def serve(self) -> None:
         """Serve on this thread until `drain` or `abort` has done its work."""
-        self.loop()
+        RUNNING.add(self)
+        try:
+            self.loop()
+        finally:
+            RUNNING.discard(self)
 
     # -- from any thread
 
