@@ -20,6 +20,7 @@ ROOMS = {
     "zeo": {"errors", "paths", "endpoints", "registry"},
     "calls": {"errors", "zeo"},
     "monitor": {"errors", "endpoints", "registry", "calls"},
+    "zeo": {"errors", "paths", "endpoints", "registry", "monitor"},
     "monitor": {"errors", "endpoints", "registry", "zeo"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
     "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", "monitor", ""},

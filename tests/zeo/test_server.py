@@ -10,7 +10,9 @@ from ZODB.MappingStorage import MappingStorage
 
 import zkfleet
 from tests.conftest import wait_for
+from tests.monitor.conftest import ask
 from tests.zeo import making
+from zkfleet import monitor
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, BadHosts, BadInput, Closed, Unavailable
 from zkfleet.zeo import Server
@@ -305,3 +307,34 @@ def test_nothing_is_left_of_it(tree, hosts):
         with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)):
             wait_for(lambda: making.addresses(tree))
     wait_for(lambda: threading.active_count() <= before)
+
+
+def test_a_server_has_a_monitor_and_says_where(tree, hosts):
+    config = making.a_config(address="127.0.0.1", zookeeper=hosts, more="monitor-server 127.0.0.1:0")
+    with Server(config) as server:
+        address = said(tree)["monitor"]
+        assert ask(address, "health") == "OK\n"
+        assert str(server.address) in ask(address, "zeoserver")
+    with pytest.raises(ConnectionRefusedError):
+        ask(address, "health")
+
+
+def test_a_monitor_on_a_unix_socket_is_not_in_the_tree(tree, hosts, tmp_path):
+    path = str(tmp_path / "monitor.sock")
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more=f"monitor-server {path}")):
+        assert "monitor" not in said(tree)
+        assert ask(path, "health") == "OK\n"
+    assert not os.path.exists(path)
+
+
+def test_a_monitor_that_other_machines_reach_is_refused(tree, hosts):
+    with pytest.raises(BadInput, match="answers everybody"):
+        Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more="monitor-server 0.0.0.0:0")).start()
+    assert making.addresses(tree) == []
+
+
+def test_a_server_whose_monitors_port_is_taken_serves_without(tree, hosts, caplog):
+    with monitor.start(0) as other:
+        with Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more=f"monitor-server {other.address}")):
+            assert "monitor" not in said(tree)
+        assert "monitor_not_started" in caplog.text

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from zc.lockfile import LockError
 
@@ -26,7 +26,12 @@ from zkfleet.zeo.settings import Settings, ZooKeeper, read_settings
 from zkfleet.zeo.standby import Standby
 from zkfleet.zeo.storage_server import REQUIRED
 
+if TYPE_CHECKING:
+    from zkfleet.monitor import Monitor
+
 logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
 
 
 class Server:
@@ -59,6 +64,7 @@ class Server:
         self._announcer = self._make_announcer(registry)
         self._service = Service(self._settings, self._announcer, self._may_commit)
         self._standby: Standby | None = None
+        self._monitor: Monitor | None = None
 
     def _make_announcer(self, registry: Registry | None) -> Announcer | None:
         zookeeper, address = self._settings.zookeeper, self._settings.address
@@ -68,8 +74,6 @@ class Server:
             return None
         if zookeeper.standby:
             _check_standby(zookeeper, address)
-        if zookeeper.monitor:
-            logger.warning("monitor_not_built address=%s: nothing will listen there yet", zookeeper.monitor)
         if isinstance(address, str):
             logger.warning("not_registered address=%s: a Unix-domain socket is of no use to other machines", address)
             return None
@@ -140,17 +144,36 @@ class Server:
             if waits and not announcer.wait_until_connected():
                 raise Closed("this server was closed before ZooKeeper answered")
         try:
+            self._open_monitor()
             if zookeeper is not None and announcer is not None and zookeeper.standby:
                 self._standby = self._take_part(zookeeper.path, announcer)
             else:
                 self._service.open()
         except BaseException as exc:
             self._closed = True
+            self._close_monitor()
             if announcer is not None:
                 announcer.close()
             if isinstance(exc, LockError):
                 raise Unavailable(f"another process has a storage open: {exc}", hint="is a server running?") from exc
             raise
+
+    def _open_monitor(self) -> None:
+        """Start the monitor, if one is wished, and have its address registered."""
+        where = self._settings.zookeeper.monitor if self._settings.zookeeper else None
+        if where is None:
+            return
+        from zkfleet.monitor import start
+
+        # A port alone is one of this machine's, as it is for all monitors.
+        started = start(where if isinstance(where, str) else (where[0] or LOOPBACK, where[1]))
+        if started:
+            self._monitor = started
+            self._service.monitor = "" if isinstance(where, str) else started.address
+
+    def _close_monitor(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
 
     def _take_part(self, path: str, announcer: Announcer) -> Standby:
         """Begin to wait for the turn, as soon as ZooKeeper and the path let us."""
@@ -180,6 +203,7 @@ class Server:
         with self._lock:
             self._end_turns(Stop.DRAIN)  # it may have begun meanwhile
             self._service.drain()
+            self._close_monitor()
 
     def abort(self) -> None:
         """End now, even in the middle of `close`: break all connections, and close the storages; raises as `close`."""
@@ -191,6 +215,7 @@ class Server:
         with self._lock:
             self._end_turns(Stop.NOW)  # it may have begun meanwhile
             self._service.abort()
+            self._close_monitor()
 
     def _end_turns(self, how: Stop) -> None:
         if self._standby is None:

@@ -25,17 +25,21 @@ class Service:
 
     Attributes:
         serving: what is open, or was open last; None before.
+        monitor: where this process can be asked, `host:port`, or ""; to be set before `open`.
     """
 
     def __init__(self, settings: Settings, announcer: Announcer | None, may_commit: Callable[[], bool]) -> None:
         self._settings, self._announcer, self._may_commit = settings, announcer, may_commit
         self.serving: Serving | None = None
+        self.monitor = ""
 
     def open(self) -> None:
         """Open the storages, serve, and begin to register; raises as `Serving`."""
         self.serving = Serving(self._settings, may_commit=self._may_commit)
         if self._announcer is not None and isinstance(self.serving.address, Endpoint):
-            self._announcer.register(_claims(self._settings.zookeeper, self.serving, self.serving.address))
+            self._announcer.register(
+                _claims(self._settings.zookeeper, self.serving, self.serving.address, self.monitor)
+            )
 
     def drain(self) -> None:
         """Deregister, let commits under way finish, and close the storages; returns when that is done."""
@@ -52,17 +56,18 @@ class Service:
             self.serving.abort()
 
 
-def _claims(zookeeper: ZooKeeper | None, serving: Serving, address: Endpoint) -> list[Claim]:
+def _claims(zookeeper: ZooKeeper | None, serving: Serving, address: Endpoint, monitor: str) -> list[Claim]:
     """Return what is registered: one claim for every path."""
     places = zookeeper.places(list(serving.tids)) if zookeeper else {}
-    return [Claim(path, address, _described(serving, names).properties()) for path, names in places.items()]
+    return [Claim(path, address, _described(serving, names, monitor).properties()) for path, names in places.items()]
 
 
-def _described(serving: Serving, names: list[str]) -> Described:
+def _described(serving: Serving, names: list[str], monitor: str) -> Described:
     return Described(
         storages=tuple(names),
         read_only=serving.read_only.issuperset(names),
         role=PRIMARY,
         databases={name: serving.databases[name] for name in names if name in serving.databases},
         tids={name: serving.tids[name] for name in names},
+        monitor=monitor,
     )
