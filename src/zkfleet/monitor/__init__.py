@@ -57,7 +57,7 @@ The rooms within:
     aio, encrypted, threads, twisted    the doors
     loading, starting        where commands come from; what a user has
     databases                which databases there are; what they have loaded and stored
-    basics, health, process, stacks, memory, profiling, loops, earlier, zodb, zeoserver    commands
+    basics, health, process, stacks, memory, profiling, loops, earlier, zodb, zeoclient, zeoserver    commands
 """
 
 from zkfleet.monitor.answers import Answer, Column, Kind, Mode, fields, lines, table

@@ -16,6 +16,7 @@ and this is the only room that knows ZEO's insides.
     kernel                   what the kernel does about silence, and knows of a connection
     connected                when a storage is connected again
     statistics               what a client knows of its cache
+    statistics               what a client knows of its cache, and of its server
     outcomes                 whether a commit happened whose reply was lost
     asking, surveying        what a server says of itself, asked from outside; and all of a path
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
@@ -48,12 +49,13 @@ from zkfleet.zeo.connected import client_storage, wait_until_connected
 from zkfleet.zeo.inside import Inside, kick, look_inside
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.server import Server
-from zkfleet.zeo.statistics import cache_statistics
+from zkfleet.zeo.statistics import ClientState, cache_statistics, client_state
 from zkfleet.zeo.storage import FollowingStorage
 
 __all__ = [
     "DB",
     "ClientDisconnected",
+    "ClientState",
     "FollowingStorage",
     "Inside",
     "Marker",
@@ -63,6 +65,7 @@ __all__ = [
     "cache_statistics",
     "client",
     "client_storage",
+    "client_state",
     "connection",
     "kick",
     "look_inside",

@@ -27,6 +27,7 @@ from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import Repair, is_on, require
 from zkfleet.zeo.link import FOLLOWING, Link, LinkThread
 from zkfleet.zeo.options import Settings
+from zkfleet.zeo.statistics import Outages
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ STORAGE = Repair(
         "ZEO.ClientStorage:ClientStorage.loadBefore",
         "ZEO.ClientStorage:ClientStorage.new_addr(addr)",
         "ZEO.ClientStorage:ClientStorage.notify_connected(conn, info)",
+        "ZEO.ClientStorage:ClientStorage.notify_disconnected",
         "ZEO.ClientStorage:ClientStorage.set_server_addr(addr)",
         "ZEO.ClientStorage:ClientStorage.set_server_addr sets _server_addr",
         "ZEO.ClientStorage:ClientStorage.sortKey",
@@ -74,6 +76,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
 
     Attributes:
         path: where it follows.
+        outages: since when there is a server, and how long there was none.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
     ) -> None:
         self.path, self._settings = path, settings
         self._boundary = Boundary()
+        self.outages = Outages()
         self._ending = contextlib.ExitStack()
         self._is_empty, self._not_preferred, self._sort_key = False, "", ""
         self._place = _place(registry.session.hosts, path)
@@ -152,7 +156,13 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             conn.database = conn.database or str(info.get(IDENTITY, ""))
         self._sort_key = self._sort_key or self.database or f"{self._storage}:{self._place}"
         super().notify_connected(conn, info)
+        self.outages.over(time.monotonic())
         _remember(self._cache, self.database)
+
+    def notify_disconnected(self) -> None:
+        """Take note that there is no server."""
+        self.outages.begun(time.monotonic())
+        super().notify_disconnected()
 
     def set_server_addr(self, addr: Any) -> None:
         """Take note of the server's address, without looking up a name for it."""

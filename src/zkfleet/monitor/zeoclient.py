@@ -1,0 +1,47 @@
+"""Which ZEO servers do the databases of this process use, and since when?"""
+
+from zkfleet.monitor.answers import Answer, Column, Kind, Value, table
+from zkfleet.monitor.commands import command
+from zkfleet.monitor.databases import databases, is_closed
+
+ZEOCLIENT = [
+    Column("database", "Its name; `-` is the main one.", kind=Kind.LABEL),
+    Column("server", "The address of its server, or of the last one."),
+    Column("connected", "Whether it has a server.", kind=Kind.GAUGE),
+    Column("since", "For how long it has had one.", "seconds", Kind.GAUGE),
+    Column("outages", "How often it lost its server.", kind=Kind.COUNTER),
+    Column("outage", "For how long it was without, in all.", "seconds", Kind.COUNTER),
+    Column("accesses", "How often its cache was asked for an object.", kind=Kind.COUNTER),
+    Column("added", "Objects that were put into the cache.", kind=Kind.COUNTER),
+    Column("evicted", "Objects that were thrown out of it.", kind=Kind.COUNTER),
+]
+
+
+@command("zeoclient", columns=ZEOCLIENT)
+def zeoclient(db: str | None = None) -> Answer:
+    """Show the ZEO clients of the open databases, or that of one: server, outages, cache.
+
+    It asks no server.  Outages are known of clients that follow the registry.
+    """
+    chosen = {db: databases.named(db)} if db is not None else dict(databases)
+    rows = [_row(name, one.storage) for name, one in sorted(chosen.items()) if not is_closed(one)]
+    return table(ZEOCLIENT, [row for row in rows if row])
+
+
+def _row(name: str, storage: object) -> dict[str, Value]:
+    if not hasattr(storage, "is_connected"):
+        return {}
+    from zkfleet.zeo import cache_statistics, client_state
+
+    state, (added, _, evicted, _, accesses) = client_state(storage), cache_statistics(storage)
+    return {
+        "database": name or "-",
+        "server": state.server,
+        "connected": state.connected,
+        "since": state.connected_for and round(state.connected_for, 3),
+        "outages": state.outages,
+        "outage": state.outage and round(state.outage, 3),
+        "accesses": accesses,
+        "added": added,
+        "evicted": evicted,
+    }
