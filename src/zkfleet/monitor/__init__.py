@@ -52,12 +52,10 @@ The rooms within:
     loading, plugins         where commands come from; those of zc.monitor
     opening, starting        what a door is; what a user has
     client, found            asking a monitor from another process; where there are some
-    basics, health, process, stacks, memory, profiling, loops    commands
-    registries, called       commands about the fleet and about calls
-    aio, encrypted, threads, twisted    the doors
-    loading, starting        where commands come from; what a user has
     databases                which databases there are; what they have loaded and stored
-    basics, health, process, stacks, memory, profiling, loops, earlier, zodb, zeoclient, zeoserver    commands
+    basics, health, process, stacks, memory, profiling, loops    commands about the process
+    earlier, zodb, zeoclient, zeoserver    those of zc.z3monitor, and about ZODB and ZEO
+    registries, called       commands about the fleet and about calls
 """
 
 from zkfleet.monitor.answers import Answer, Column, Kind, Mode, fields, lines, table

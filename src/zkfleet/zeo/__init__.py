@@ -15,7 +15,6 @@ and this is the only room that knows ZEO's insides.
     silence, boundary        is the other side there (pure); is no transaction under way
     kernel                   what the kernel does about silence, and knows of a connection
     connected                when a storage is connected again
-    statistics               what a client knows of its cache
     statistics               what a client knows of its cache, and of its server
     outcomes                 whether a commit happened whose reply was lost
     asking, surveying        what a server says of itself, asked from outside; and all of a path
@@ -64,8 +63,8 @@ __all__ = [
     "Verdict",
     "cache_statistics",
     "client",
-    "client_storage",
     "client_state",
+    "client_storage",
     "connection",
     "kick",
     "look_inside",
