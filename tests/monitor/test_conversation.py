@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zkfleet.monitor.answers import Mode
+from zkfleet.monitor.asking import Reply
 from zkfleet.monitor.conversation import Close, Conversation, Run, Send
 
 # What commands of these names have become of the connection.
@@ -21,7 +22,7 @@ def talk(pieces, *, ends=False, **options):
             given.append(order)
             if isinstance(order, Run):
                 mode = MODES.get(order.words[-1] if order.words[0] == "more" else order.words[0])
-                follow(conversation.answered(" ".join(order.words), mode))
+                follow(conversation.answered(Reply(" ".join(order.words), mode)))
 
     for piece in pieces:
         follow(conversation.received(piece))
@@ -73,8 +74,8 @@ def test_nothing_is_taken_out_of_the_input_before_the_answer():
     conversation = Conversation(longest=100)
     assert conversation.received(b"interactive\na\n") == [Run(("interactive",))]
     assert conversation.received(b"b\n") == []
-    assert conversation.answered("", Mode.INTERACTIVE) == [Run(("a",))]
-    assert conversation.answered("said") == [Send("said"), Run(("b",))]
+    assert conversation.answered(Reply("", Mode.INTERACTIVE)) == [Run(("a",))]
+    assert conversation.answered(Reply("said")) == [Send("said"), Run(("b",))]
 
 
 @pytest.mark.parametrize("pieces", [[b"x" * 101], [b"x" * 101 + b"\n"], [b"x" * 60, b"x" * 60], [b"\n" + b"x" * 101]])
@@ -94,7 +95,7 @@ def test_who_has_sent_all_hears_the_answer_first():
     conversation = Conversation(longest=100)
     conversation.received(b"a\n")
     assert conversation.ended() == []
-    assert conversation.answered("said") == [Send("said"), Close()]
+    assert conversation.answered(Reply("said")) == [Send("said"), Close()]
 
 
 def test_the_token_comes_first_and_is_not_answered():

@@ -16,7 +16,7 @@ from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, newcomers
 from zkfleet.monitor.opening import Opener
 from zkfleet.monitor.plain import Plain
 from zkfleet.monitor.running import Running
-from zkfleet.monitor.talking import Switchboard
+from zkfleet.monitor.talking import Speak, Switchboard
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +127,10 @@ class InLoop:
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
         running: Running,
-        *,
-        token: str = "",
+        speak: Speak,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.board = Switchboard(running, LoopClock(loop), token=token)
+        self.board = Switchboard(running, LoopClock(loop), speak)
         self._door = Door(loop, listener, self.board, tls)
         self._door.open()
         self.listen_at = self._door.listen_at
@@ -148,4 +147,4 @@ def in_loop(loop: asyncio.AbstractEventLoop | None = None) -> Opener:
         loop: the loop, on whose thread the monitor is started and closed; None for the one that runs.
     """
     chosen = loop or asyncio.get_running_loop()
-    return lambda listener, running, token, tls: InLoop(chosen, listener, running, token=token, tls=tls)
+    return lambda listener, running, speak, tls: InLoop(chosen, listener, running, speak, tls)

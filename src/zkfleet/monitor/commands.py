@@ -95,6 +95,7 @@ class Command:
         action: it changes something, and is off unless the monitor enables actions.
         claims_input: its answers may claim all further lines; it checks its arguments itself.
         deadline: seconds, if not the monitor's own; a function of the arguments if it depends on them.
+        metrics: its gauges and counters are metrics; False if it costs too much to be asked every few seconds.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Command:
     action: bool = False
     claims_input: bool = False
     deadline: float | Callable[..., float] | None = None
+    metrics: bool = True
 
     @property
     def summary(self) -> str:
@@ -191,6 +193,7 @@ class Commands:
         action: bool = False,
         claims_input: bool = False,
         deadline: float | Callable[..., float] | None = None,
+        metrics: bool = True,
     ) -> Callable[[Function], Function]:
         """Add the decorated function as a command; arguments as in `Command`.
 
@@ -211,6 +214,7 @@ class Commands:
                     action,
                     claims_input,
                     deadline,
+                    metrics,
                 )
             )
             return function

@@ -13,6 +13,7 @@ import hmac
 from dataclasses import dataclass
 
 from zkfleet.monitor.answers import Mode
+from zkfleet.monitor.asking import Call, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,17 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Make:
+    """Make a call that the conversation has found itself, and say what came of it with `Conversation.answered`."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Write this to the client."""
 
-    text: str
+    text: str | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ class Close:
     """Close the connection when all is written."""
 
 
-Order = Run | Send | Close
+Order = Run | Make | Send | Close
 
 
 class Conversation:
@@ -68,12 +76,20 @@ class Conversation:
         self._ended = True
         return self._go_on()
 
-    def answered(self, text: str, mode: Mode | None = None) -> list[Order]:
+    def answered(self, reply: Reply) -> list[Order]:
         """Take the answer to the command that was run."""
         self._runs = False
-        self.mode = mode or self.mode
-        said: list[Order] = [Send(text)] if text else []
+        self.mode = reply.mode or self.mode
+        said: list[Order] = [Send(reply.text)] if reply.text else []
         return said + (self._close() if self.mode is Mode.QUIT else self._go_on())
+
+    def refused(self, text: str) -> list[Order]:
+        """Say to a client that is not let in why it is not."""
+        return self._refuse(text)
+
+    def fell_silent(self, text: str) -> list[Order]:
+        """Say to a client of whom nothing is heard why it is closed."""
+        return self._refuse(text)
 
     def _go_on(self) -> list[Order]:
         orders: list[Order] = []

@@ -26,7 +26,7 @@ _lock = threading.Lock()
 _before: Counter[str] = Counter()
 
 
-@command("objects", columns=OBJECTS, deadline=SECONDS_TO_COUNT)
+@command("objects", columns=OBJECTS, deadline=SECONDS_TO_COUNT, metrics=False)
 def objects(number: Number = 20) -> Answer:
     """Count the objects by type: the most numerous, and how they grew since the last call.
 

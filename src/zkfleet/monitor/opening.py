@@ -9,7 +9,7 @@ from socket import socket
 from typing import Protocol
 
 from zkfleet.monitor.running import Running
-from zkfleet.monitor.talking import Switchboard
+from zkfleet.monitor.talking import Speak, Switchboard
 
 
 class Opened(Protocol):
@@ -30,5 +30,5 @@ class Opened(Protocol):
         """Let nobody in any more, and break all connections."""
 
 
-Opener = Callable[[socket, Running, str, ssl.SSLContext | None], Opened]
-"""Opens a door: on what listens, with what runs the commands, for those with the token, encrypted or not."""
+Opener = Callable[[socket, Running, Speak, ssl.SSLContext | None], Opened]
+"""Opens a door: on what listens, with what runs the commands, in some protocol, encrypted or not."""

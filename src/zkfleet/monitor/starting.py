@@ -12,12 +12,14 @@ import os
 import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from socket import socket
 from typing import TYPE_CHECKING, Literal, Self
 
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.monitor.commands import COMMANDS, Commands
+from zkfleet.monitor.conversation import Conversation
 from zkfleet.monitor.encrypted import Certificates
 from zkfleet.monitor.limits import Limits
 from zkfleet.monitor.listening import Taken, default_path, identity, listen
@@ -25,6 +27,7 @@ from zkfleet.monitor.loading import load
 from zkfleet.monitor.opening import Opened, Opener
 from zkfleet.monitor.places import Address, Place, UnixPath, check_guarded, place
 from zkfleet.monitor.running import Running
+from zkfleet.monitor.talking import Speak
 from zkfleet.monitor.threads import in_thread
 
 if TYPE_CHECKING:
@@ -180,19 +183,32 @@ def start(
     check_guarded(where, token=token or "", has_client_certificates=asks_who, insecure=insecure)
     if commands is None:
         load()
+    running = Running(commands or COMMANDS, limits or Limits(), actions=actions)
+    speak = partial(Conversation, longest=running.limits.line, token=token or "")
+    with contextlib.ExitStack() as undo:
+        monitor = _opened(where, running, speak, door or in_thread, context)
+        if monitor is None:
+            return False
+        undo.enter_context(monitor)
+        if registry is not None and path is not None:
+            monitor.register(registry, path)
+        undo.pop_all()
+    return monitor
+
+
+def _opened(
+    where: Place, running: Running, speak: Speak, door: Opener, context: ssl.SSLContext | None
+) -> Monitor | None:
+    """Return a monitor that answers there; None, and a warning, if somebody else does."""
     try:
         listener = listen(where)
     except Taken as exc:
         logger.warning("monitor_not_started address=%s reason=%s", where, exc.strerror)
-        return False
-    running = Running(commands or COMMANDS, limits or Limits(), actions=actions)
+        return None
     with contextlib.ExitStack() as undo:
         undo.callback(_unlisten, listener, where)
-        opened = (door or in_thread)(listener, running, token or "", None if isinstance(where, UnixPath) else context)
-        undo.pop_all()
-        monitor = undo.enter_context(Monitor(where, listener, opened, running))
-        if registry is not None and path is not None:
-            monitor.register(registry, path)
+        opened = door(listener, running, speak, None if isinstance(where, UnixPath) else context)
+        monitor = Monitor(where, listener, opened, running)
         undo.pop_all()
     logger.info("monitor_started address=%s", monitor.address)
     return monitor

@@ -1,9 +1,10 @@
 """Who is connected, and how are the orders of a conversation carried out?
 
 A `Switchboard` is one monitor's: its limits, its commands, all its connections.
-A `Talk` is one connection's: it hands bytes to its `Conversation` and does what
-that orders.  Both live on one loop's thread, whichever loop that is: a door
-brings a `Wire` for each connection and a `Clock`, and nothing else.
+A `Talk` is one connection's: it hands bytes to its `Speech`, a `Conversation`
+unless another protocol is spoken, and does what that orders.  All live on one
+loop's thread, whichever loop that is: a door brings a `Wire` for each
+connection and a `Clock`, and nothing else.
 
 What always holds: nobody is run a command before having read the answer to the
 one before, so what waits to be read is bounded by the number of connections.
@@ -15,8 +16,8 @@ from typing import Protocol
 
 from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Mode
-from zkfleet.monitor.asking import Reply, call, refusal
-from zkfleet.monitor.conversation import Close, Conversation, Order, Run
+from zkfleet.monitor.asking import Call, Reply, call, refusal
+from zkfleet.monitor.conversation import Close, Conversation, Make, Order, Run
 from zkfleet.monitor.limits import Limits
 from zkfleet.monitor.running import Job, Running
 
@@ -71,22 +72,52 @@ class Clock(Protocol):
         """Call a function on the loop's thread, soon; this may be called on any thread."""
 
 
+class Speech(Protocol):
+    """What is said on one connection, in some protocol; pure.
+
+    Attributes:
+        mode: what becomes of the connection after the next answer.
+    """
+
+    mode: Mode
+
+    def received(self, data: bytes) -> list[Order]:
+        """Take what the client sent."""
+
+    def ended(self) -> list[Order]:
+        """The client sends no more."""
+
+    def answered(self, reply: Reply) -> list[Order]:
+        """Take the answer to what was ordered."""
+
+    def refused(self, text: str) -> list[Order]:
+        """Say to a client that is not let in why it is not, and close."""
+
+    def fell_silent(self, text: str) -> list[Order]:
+        """Say to a client of whom nothing is heard why it is closed, and close."""
+
+
+Speak = Callable[[], Speech]
+"""Begins with a connection."""
+
+
 class Switchboard:
-    """All connections of one monitor.
+    """All connections of one door.
 
     Args:
         running: what runs the commands.
         clock: the loop's.
-        token: what the first line of a connection must hold; "" for no need of one.
+        speak: which protocol is spoken; None for lines, and no need of a token.
 
     Attributes:
         talks: those that are open.
         answered: commands that were asked, ever.
     """
 
-    def __init__(self, running: Running, clock: Clock, *, token: str = "") -> None:
-        self.running, self.clock, self.token = running, clock, token
+    def __init__(self, running: Running, clock: Clock, speak: Speak | None = None) -> None:
+        self.running, self.clock = running, clock
         self.limits: Limits = running.limits
+        self.speak: Speak = speak or (lambda: Conversation(longest=self.limits.line))
         self.talks: set[Talk] = set()
         self.answered = 0
         self._no_sweep: Callable[[], object] | None = None
@@ -95,10 +126,10 @@ class Switchboard:
         """Begin with a connection that is open; a stranger is told that it is none of its own."""
         if not is_welcome:
             logger.warning("client_refused reason=it is of another user")
-            talk.dismiss("this monitor answers its own user")
+            talk.refuse("this monitor answers its own user")
             return
         if len(self.talks) >= self.limits.connections and not self._made_room():
-            talk.dismiss(f"all {self.limits.connections} connections are taken")
+            talk.refuse(f"all {self.limits.connections} connections are taken")
             return
         self.talks.add(talk)
         if self._no_sweep is None:
@@ -152,16 +183,16 @@ class Talk:
     def __init__(self, board: Switchboard, wire: Wire) -> None:
         self.wire, self.heard = wire, board.clock.now()
         self._board = board
-        self._conversation = Conversation(longest=board.limits.line, token=board.token)
+        self._speech = board.speak()
         self._job: Job | None = None
         self._forget: Callable[[], object] = lambda: None  # the job's deadline
-        self._waiting: Run | None = None  # until the client has read, or others had their turn
+        self._waiting: Run | Make | None = None  # until the client has read, or others had their turn
         self._closes = self._is_lost = self._is_paused = False
 
     @property
     def is_silent(self) -> bool:
         """Nothing was asked that is not answered, and the client has not said that it stays."""
-        return not (self._job or self._waiting) and self._conversation.mode is Mode.QUIT
+        return not (self._job or self._waiting) and self._speech.mode is Mode.QUIT
 
     # -- told by the door
 
@@ -169,7 +200,7 @@ class Talk:
         """The client sent something."""
         self.heard = self._board.clock.now()
         asks_on = self._job is not None or self._waiting is not None
-        self._carry_out(self._conversation.received(data))
+        self._carry_out(self._speech.received(data))
         if asks_on and not self._is_paused and not self._is_lost:
             # It does not wait for its answer: one piece of that is enough.
             self._is_paused = True
@@ -177,7 +208,7 @@ class Talk:
 
     def ended(self) -> None:
         """The client will send no more, and may still read."""
-        self._carry_out(self._conversation.ended())
+        self._carry_out(self._speech.ended())
 
     def progressed(self) -> None:
         """The client read something."""
@@ -198,17 +229,15 @@ class Talk:
 
     # -- told by the switchboard
 
-    def dismiss(self, text: str) -> None:
-        """Say a last line."""
-        self._closes = True
-        self.wire.write(f"{text}\n".encode())
-        self.wire.close()
+    def refuse(self, text: str) -> None:
+        """Say why it is not let in, and close."""
+        self._carry_out(self._speech.refused(text))
 
     def sweep(self, now: float) -> None:
         """Close a connection on which nothing happens."""
         if self._job is not None:
             return
-        stays = self._conversation.mode is not Mode.QUIT and not self._closes
+        stays = self._speech.mode is not Mode.QUIT and not self._closes
         idle = self._board.limits.interactive_idle if stays else self._board.limits.idle
         if now - self.heard <= idle:
             return
@@ -216,7 +245,7 @@ class Talk:
             self.wire.abort()
         else:
             self.heard = now
-            self.dismiss(f"closed after {idle:g} s of silence")
+            self._carry_out(self._speech.fell_silent(f"closed after {idle:g} s of silence"))
 
     # -- what the conversation orders
 
@@ -224,19 +253,19 @@ class Talk:
         turns = 0
         while orders and not (self._is_lost or self._closes):
             order, *orders = orders
-            if isinstance(order, Run):
+            if isinstance(order, Run | Make):
                 turns += 1
                 if self.wire.unread or turns > TURN:
                     self._wait(order)
                     return
-                orders = self._run(order.words)
+                orders = self._run(order)
             elif isinstance(order, Close):
                 self._closes = True
                 self.wire.close()
             else:
                 self._write(order.text)
 
-    def _wait(self, order: Run) -> None:
+    def _wait(self, order: Run | Make) -> None:
         self._waiting = order
         if not self.wire.unread:
             self._board.clock.later(0, self._go_on)
@@ -252,32 +281,34 @@ class Talk:
             self._is_paused = False
             self.wire.resume()
 
-    def _write(self, text: str) -> None:
-        self.wire.write(text.encode("utf-8", "backslashreplace"))
+    def _write(self, text: str | bytes) -> None:
+        self.wire.write(text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
         self.progressed()
         if self.wire.unread and self._board.unread > self._board.limits.unread:
             logger.warning("client_dropped unread=%d reason=clients have not read their answers", self.wire.unread)
             self.wire.abort()
 
-    def _run(self, words: tuple[str, ...]) -> list[Order]:
+    def _run(self, order: Run | Make) -> list[Order]:
         running = self._board.running
         self._board.answered += 1
+        if isinstance(order, Make):
+            return self._make(order.call)
         try:
-            asked = call(running.commands, words, actions=running.actions)
+            return self._make(call(running.commands, order.words, actions=running.actions))
         except BadInput as exc:
-            return self._answered(refusal(words, exc))
-        show = self.wire.is_local and self._conversation.mode is not Mode.QUIT
+            return self._speech.answered(refusal(order.words, exc))
+
+    def _make(self, asked: Call) -> list[Order]:
+        running = self._board.running
+        show = self.wire.is_local and self._speech.mode is not Mode.QUIT
         if not asked.command.blocks:
-            return self._answered(running.now(asked, show_traceback=show))
+            return self._speech.answered(running.now(asked, show_traceback=show))
         job = running.begin(asked, self._tell, show_traceback=show)
         if job is None:
-            return self._answered(running.full(asked))
+            return self._speech.answered(running.full(asked))
         self._job = job
         self._forget = self._board.clock.later(job.seconds, self._give_up)
         return []
-
-    def _answered(self, reply: Reply) -> list[Order]:
-        return self._conversation.answered(reply.text, reply.mode)
 
     def _tell(self, job: Job, reply: Reply) -> None:
         """On the job's thread: hand the reply over."""
@@ -293,5 +324,5 @@ class Talk:
         self._job = None
         self._forget()
         self.heard = self._board.clock.now()
-        self._carry_out(self._answered(reply))
+        self._carry_out(self._speech.answered(reply))
         self._listen_again()

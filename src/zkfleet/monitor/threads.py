@@ -13,7 +13,7 @@ import threading
 from zkfleet.errors import WaitTimedOut
 from zkfleet.monitor.aio import Door, LoopClock
 from zkfleet.monitor.running import NAME, Running
-from zkfleet.monitor.talking import Switchboard
+from zkfleet.monitor.talking import Speak, Switchboard
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +26,15 @@ class Thread:
     Args:
         listener: what listens.
         running: what runs the commands.
-        token: what a connection begins with, or "".
+        speak: which protocol is spoken.
         tls: the server's side of encrypted connections, or None.
     """
 
     def __init__(
-        self, listener: socket.socket, running: Running, *, token: str = "", tls: ssl.SSLContext | None = None
+        self, listener: socket.socket, running: Running, speak: Speak, tls: ssl.SSLContext | None = None
     ) -> None:
         self._loop = asyncio.new_event_loop()
-        self.board = Switchboard(running, LoopClock(self._loop), token=token)
+        self.board = Switchboard(running, LoopClock(self._loop), speak)
         self._door = Door(self._loop, listener, self.board, tls)
         self.listen_at = self._door.listen_at
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
@@ -63,6 +63,6 @@ class Thread:
         self._loop.close()
 
 
-def in_thread(listener: socket.socket, running: Running, token: str, tls: ssl.SSLContext | None) -> Thread:
+def in_thread(listener: socket.socket, running: Running, speak: Speak, tls: ssl.SSLContext | None) -> Thread:
     """Open a monitor on a thread of its own; this is an `Opener`."""
-    return Thread(listener, running, token=token, tls=tls)
+    return Thread(listener, running, speak, tls)

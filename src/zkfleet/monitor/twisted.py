@@ -14,7 +14,7 @@ from zkfleet.errors import BadInput, MissingDependency
 from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, may_come_in, newcomers
 from zkfleet.monitor.opening import Opener
 from zkfleet.monitor.running import Running
-from zkfleet.monitor.talking import Switchboard, Talk
+from zkfleet.monitor.talking import Speak, Switchboard, Talk
 
 try:
     from twisted.internet import interfaces, protocol
@@ -32,10 +32,10 @@ def in_reactor(reactor: Any = None) -> Opener:
         reactor: on whose thread the monitor is started and closed; None for the global one.
     """
 
-    def open_door(listener: socket.socket, running: Running, token: str, tls: ssl.SSLContext | None) -> InReactor:
+    def open_door(listener: socket.socket, running: Running, speak: Speak, tls: ssl.SSLContext | None) -> InReactor:
         if tls is not None:
             raise BadInput("Twisted's TLS has contexts of its own", hint="leave out tls=, or the door")
-        return InReactor(reactor or _global_reactor(), listener, running, token)
+        return InReactor(reactor or _global_reactor(), listener, running, speak)
 
     return open_door
 
@@ -49,8 +49,8 @@ def _global_reactor() -> Any:
 class InReactor:
     """A monitor in a reactor that somebody else runs; to be closed on the reactor's thread."""
 
-    def __init__(self, reactor: Any, listener: socket.socket, running: Running, token: str) -> None:
-        self.board = Switchboard(running, ReactorClock(reactor), token=token)
+    def __init__(self, reactor: Any, listener: socket.socket, running: Running, speak: Speak) -> None:
+        self.board = Switchboard(running, ReactorClock(reactor), speak)
         self._reactor = reactor
         self._listener = Listener(reactor, listener, Factory(self.board))
 
