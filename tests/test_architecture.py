@@ -36,6 +36,8 @@ HOMES = {
     "persistent": {"zeo", "calls"},
     "transaction": {"errors", "zeo", "calls"},
     "twisted": {"calls", "monitor"},
+    "h11": {"monitor"},
+    "prometheus_client": {"monitor"},
 }
 # These decide, and leave doing to others: no clock, no thread, no socket, no file.
 PURE = {
@@ -49,6 +51,7 @@ PURE |= {f"zkfleet.zeo.{name}" for name in ["checking", "status"]}
 PURE |= {f"zkfleet.calls.{name}" for name in ["policy", "deciding", "searching"]}
 PURE |= {f"zkfleet.monitor.{name}" for name in ["answers", "asking", "basics", "commands", "conversation"]}
 PURE |= {f"zkfleet.monitor.{name}" for name in ["limits", "places", "wording"]}
+PURE |= {f"zkfleet.monitor.{name}" for name in ["families", "http", "site"]}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 

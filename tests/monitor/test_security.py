@@ -114,6 +114,14 @@ def test_it_registers_itself_while_it_is_open(start, fleet):
     fleet.providers("/monitors").wait_until(lambda view: not view.endpoints, 5)
 
 
+def test_a_registered_monitor_says_at_which_port_metrics_are(start, fleet):
+    fleet.make_node("/monitors")
+    with start(0, registry=fleet, path="/monitors", http=0) as started:
+        (properties,) = fleet.providers("/monitors").values()
+        assert properties["kind"] == "monitor"
+        assert properties["http_port"] == int(started.http.address.rpartition(":")[2])
+
+
 def test_what_cannot_be_registered_listens_nowhere(start, fleet, tmp_path):
     with pytest.raises(BadInput, match="Unix socket through a registry"):
         start(registry=fleet, path="/monitors")

@@ -28,6 +28,8 @@ it takes.  It returns a value, and text, JSON and metrics are made of that:
   is told with the usage; a command that finds more wrong raises `BadInput`.
 - `blocks` is the default: a thread of its own and a deadline.  With `blocks=False`
   it runs on the monitor's loop, and has to return in microseconds.
+- Gauges and counters are metrics, told apart by their labels; `metrics=False` for what
+  costs too much to be asked every few seconds.
 - `action=True` is for what changes something: off unless `start(actions=True)`.
 - `claims_input=True`: its answer may have `mode=Mode.MORE`, and then all further
   lines are arguments of this command.
@@ -49,6 +51,8 @@ The rooms within:
     talking                  connections, whichever loop they are on
     listening                sockets; who may come in
     aio, plain, encrypted, threads, twisted    the doors
+    site, http, web          requests over HTTP: what they ask; on a connection (pure); in a web application
+    families, metrics        what numbers are called (pure); how all are asked for
     loading, plugins         where commands come from; those of zc.monitor
     opening, starting        what a door is; what a user has
     client, found            asking a monitor from another process; where there are some

@@ -61,11 +61,20 @@ def check_guarded(where: Place, *, token: str, has_client_certificates: bool, in
     Raises:
         BadInput: others than this user reach it, and nobody asks who they are.
     """
-    if any(mark.isspace() for mark in token) or not token.isprintable():
-        raise BadInput("a token is one word", hint="leave out blanks and control characters")
+    check_token(token)
     if isinstance(where, UnixPath) or is_loopback(where.host) or token or has_client_certificates or insecure:
         return
     raise BadInput(
         f"a monitor at {where} answers everybody who reaches it",
         hint="give a token=, tls= with authorities for client certificates, or insecure=True; or listen on loopback",
     )
+
+
+def check_token(token: str) -> None:
+    """Pass a token that clients can send.
+
+    Raises:
+        BadInput: it is more than a word.
+    """
+    if any(mark.isspace() for mark in token) or not token.isprintable():
+        raise BadInput("a token is one word", hint="leave out blanks and control characters")

@@ -16,7 +16,7 @@ from functools import partial
 from socket import socket
 from typing import TYPE_CHECKING, Literal, Self
 
-from zkfleet.endpoints import Endpoint
+from zkfleet.endpoints import Endpoint, is_loopback
 from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.monitor.commands import COMMANDS, Commands
 from zkfleet.monitor.conversation import Conversation
@@ -41,6 +41,7 @@ class Monitor:
 
     Attributes:
         address: where it listens, a path or `host:port`.
+        http: its door for HTTP, if it has one, with an `address` of its own.
         running: what runs its commands.
         board: its connections, for its loop's thread alone.
     """
@@ -57,6 +58,7 @@ class Monitor:
         self._is_closed = False
         self._look_no_more: Callable[[], object] = lambda: None
         self._registration: Registration | None = None
+        self.http: Monitor | None = None
         if self._path:
             self.board.clock.from_thread(self._look_later)
         _OPEN.add(self)
@@ -86,7 +88,8 @@ class Monitor:
 
     def register(self, registry: "Registry", path: str) -> None:
         """Say in a registry where it listens, until it is closed."""
-        self._registration = registry.register(path, self.address, kind="monitor")
+        also = {} if self.http is None or self.http._path else {"http_port": self.http._listener.getsockname()[1]}
+        self._registration = registry.register(path, self.address, kind="monitor", **also)
 
     def close(self) -> None:
         """Take it out of its registry, let nobody in any more, break its connections.  Twice is fine."""
@@ -97,6 +100,8 @@ class Monitor:
         _OPEN.discard(self)
         if self._registration is not None:
             self._registration.close()
+        if self.http is not None:
+            self.http.close()
         try:
             self._opened.close()
         finally:
@@ -151,6 +156,7 @@ def start(
     limits: Limits | None = None,
     commands: Commands | None = None,
     door: Opener | None = None,
+    http: Address | None = None,
 ) -> "Monitor | Literal[False]":
     """Answer questions about this process from now on.
 
@@ -160,12 +166,14 @@ def start(
         registry: where it says its address, below `path`.
         path: an existing path in it.
         tls: what makes TCP encrypted; with authorities for client certificates these are needed.
-        token: one word that clients begin with, `token XXXX`; None for no need of one.
+        token: one word that clients begin with, `token XXXX`, over HTTP `Authorization: Bearer XXXX`;
+            None for no need of one.
         insecure: everybody who reaches it may ask.
         actions: enable the commands that change something.
         limits: how much clients may ask for.
         commands: None for all that this process has.
         door: what answers; None for a thread with a loop of its own.
+        http: an address for HTTP and metrics, as the first one; None for no such door.
 
     Returns:
         The monitor; False, and a warning in the log, if somebody listens there already.
@@ -173,27 +181,40 @@ def start(
     Raises:
         BadInput: it cannot listen there, or others could reach it and nobody would ask who they are.
     """
-    if (registry is None) != (path is None):
-        raise BadInput("a registry and a path go together", hint="give both, or neither")
     where = place(default_path() if address is None else address)
-    if registry is not None and isinstance(where, UnixPath):
-        raise BadInput(f"{where}: nobody finds a Unix socket through a registry", hint="listen on a TCP port")
+    _check_registration(registry, path, where)
     context = tls.context() if isinstance(tls, Certificates) else tls
     asks_who = context is not None and context.verify_mode is ssl.CERT_REQUIRED
-    check_guarded(where, token=token or "", has_client_certificates=asks_who, insecure=insecure)
-    if commands is None:
-        load()
-    running = Running(commands or COMMANDS, limits or Limits(), actions=actions)
+    web = None if http is None else place(http)
+    for one in [where] if web is None else [where, web]:
+        check_guarded(one, token=token or "", has_client_certificates=asks_who, insecure=insecure)
+    running = Running(_loaded() if commands is None else commands, limits or Limits(), actions=actions)
     speak = partial(Conversation, longest=running.limits.line, token=token or "")
     with contextlib.ExitStack() as undo:
         monitor = _opened(where, running, speak, door or in_thread, context)
         if monitor is None:
             return False
         undo.enter_context(monitor)
+        if web is not None:
+            monitor.http = _opened(web, running, _hypertext(web, running, token or ""), door or in_thread, context)
+            if monitor.http is None:
+                return False
         if registry is not None and path is not None:
             monitor.register(registry, path)
         undo.pop_all()
     return monitor
+
+
+def _loaded() -> Commands:
+    load()
+    return COMMANDS
+
+
+def _check_registration(registry: "Registry | None", path: str | None, where: Place) -> None:
+    if (registry is None) != (path is None):
+        raise BadInput("a registry and a path go together", hint="give both, or neither")
+    if registry is not None and isinstance(where, UnixPath):
+        raise BadInput(f"{where}: nobody finds a Unix socket through a registry", hint="listen on a TCP port")
 
 
 def _opened(
@@ -212,6 +233,19 @@ def _opened(
         undo.pop_all()
     logger.info("monitor_started address=%s", monitor.address)
     return monitor
+
+
+def _hypertext(where: Place, running: Running, token: str) -> Speak:
+    # Who has no such door needs none of the libraries that it stands on.
+    from zkfleet.monitor.http import Hypertext
+    from zkfleet.monitor.metrics import scraping
+    from zkfleet.monitor.site import Site
+
+    is_loopback_alone = isinstance(where, Endpoint) and is_loopback(where.host)
+    site = Site(
+        running.commands, scraping(running), actions=running.actions, token=token, is_loopback=is_loopback_alone
+    )
+    return partial(Hypertext, site, longest=running.limits.line)
 
 
 def _unlisten(listener: socket, where: Place) -> None:
