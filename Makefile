@@ -14,10 +14,10 @@ help: ## say what the targets are
 demo: $(READY) ## a fleet of two ZEO and two HTTP servers, for a minute; no Java
 	$(BIN)/zkfleet demo
 
-test: $(READY) zookeeper ## everything that is tested, on the dev server and on a real ZooKeeper
+test: $(READY) zookeeper promtool ## everything that is tested, on the dev server and on a real ZooKeeper
 	$(BIN)/python -m pytest
 
-test-all: zookeeper ## the tests on every Python from 3.11 to 3.14 that is found
+test-all: zookeeper promtool ## the tests on every Python from 3.11 to 3.14 that is found
 	scripts/test-all
 
 fuzz: $(READY) ## ten minutes of damaged requests to the dev server
@@ -48,3 +48,7 @@ $(READY): pyproject.toml scripts/make-venv
 .PHONY: zookeeper
 zookeeper:
 	@scripts/get-zookeeper
+
+.PHONY: promtool
+promtool:
+	@scripts/get-promtool >/dev/null
