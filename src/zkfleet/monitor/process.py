@@ -1,5 +1,6 @@
 """What is this process, and what does it use?"""
 
+import functools
 import gc
 import logging
 import os
@@ -73,6 +74,7 @@ def process() -> Answer:
     return fields(PROCESS, values)
 
 
+@functools.cache  # to find them takes more than all the rest
 def _versions() -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name in LIBRARIES:
