@@ -4,6 +4,8 @@ Both sides are processes of their own, asked by this one: one command a
 connection, by one client and by 50.  The peer is zc.monitor on zc.ngi, which
 runs on Python 2.7 alone: `$ZKFLEET_PYTHON27` names one that has it (`pip
 install zc.monitor zc.ngi zope.component`); without it there are no ratios.
+Scrapes are compared with the server that comes with prometheus-client, in the
+same process, of the same metrics.
 """
 
 import contextlib
@@ -61,6 +63,25 @@ sys.stdout.flush()
 while True:
     time.sleep(1)
 """
+WEB = """
+import sys, threading
+import prometheus_client
+from zkfleet import monitor
+from zkfleet.monitor.metrics import Collector
+COLUMNS = [monitor.Column("database", "Its name.", kind=monitor.Kind.LABEL)]
+COLUMNS += [monitor.Column(f"number{n}", "A number.", kind=monitor.Kind.GAUGE) for n in range(2)]
+ROWS = [{"database": f"db{row}"} | {f"number{n}": row for n in range(2)} for row in range(10)]
+for number in range(10):
+    monitor.command(f"told{number}", columns=COLUMNS)(lambda: monitor.table(COLUMNS, ROWS))
+monitor.start(sys.argv[1] + ".sock", http=int(sys.argv[2]))
+registry = prometheus_client.CollectorRegistry()
+registry.register(Collector())
+prometheus_client.start_http_server(int(sys.argv[3]), "127.0.0.1", registry)
+print("ready", flush=True)
+threading.Event().wait()
+"""
+SERVER = "prometheus-client's own server"
+SCRAPES = 50
 Address = str | tuple[str, int]
 
 
@@ -121,6 +142,7 @@ def rows(_bench: Bench) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         yield from _answers(Path(folder), old)
         yield from _lateness(Path(folder))
+        yield from _scrapes(Path(folder))
 
 
 def _answers(folder: Path, old: str) -> Iterator[Row]:
@@ -168,6 +190,28 @@ def _lateness(folder: Path) -> Iterator[Row]:
         what = f"`health` while {BUSY_THREADS} threads burn CPU, `sys.setswitchinterval({interval})`"
         yield bounded(f"{what}, p50", late[len(late) // 2] * 1000, 5, "ms")
         yield bounded("the same, p99", late[int(len(late) * 0.99)] * 1000, 5, "ms")
+
+
+def _scrapes(folder: Path) -> Iterator[Row]:
+    ours, theirs = free_port(), free_port()
+    with served(sys.executable, WEB, str(folder / "web"), str(ours), str(theirs)):
+        lines = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+        def scrape(port: int, times: int = SCRAPES) -> list[float]:
+            return sorted(ask(("127.0.0.1", port), lines) for _ in range(times))
+
+        mine, other = rounds(ROUNDS, (nothing, partial(scrape, ours)), (nothing, partial(scrape, theirs)))
+        yield rates(
+            "scrapes of 10 commands, each with 2 numbers of 10 databases",
+            mine,
+            SERVER,
+            other,
+            number=SCRAPES,
+            at_least=0.5,
+        )
+        yield bounded("one such scrape, p50", scrape(ours, 200)[100] * 1000, 20, "ms")
+        health = partial(one_by_one, ("127.0.0.1", ours), lines.replace(b"metrics", b"health"))
+        yield _compared("`/health` over HTTP, a connection each, 1 client", health, "")
 
 
 def _idle(pid: int) -> float:
