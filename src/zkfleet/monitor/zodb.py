@@ -125,7 +125,7 @@ def pool() -> Answer:
     return table(POOL, rows)
 
 
-@command("cache", columns=CACHE)
+@command("cache", metrics=False, columns=CACHE)
 def cache(db: str = "") -> Answer:
     """Count the objects in the caches of a database by class, the most frequent first."""
     found = sorted(databases.named(db).cacheDetail(), key=lambda one: (-one[1], one[0]))
