@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,11 @@ def test_of_several_limits_that_of_the_nearest_class_counts():
 def test_a_connection_that_is_lost_in_the_commit_is_asked_about_before_anything_else():
     policy = Policy(max_errors={ConnectionError: 1})
     assert orders(policy, LOST) == [AskOutcome()]
+
+
+@pytest.mark.parametrize("failure", [CONFLICT, AWAY, LOST, WRONG])
+def test_whatever_goes_wrong_in_the_second_phase_is_asked_about(failure):
+    assert orders(Policy(), replace(failure, committing=True)) == [AskOutcome()]
 
 
 def test_what_was_committed_is_finished():

@@ -11,7 +11,7 @@ from tests.calls.things import Counter
 from zkfleet import calls
 from zkfleet.calls import threads
 from zkfleet.calls.pool import pool_of
-from zkfleet.errors import BadInput, EscapedObject, TransactionEnded, WaitTimedOut
+from zkfleet.errors import BadInput, CommitUnknown, EscapedObject, TransactionEnded, WaitTimedOut
 
 
 def test_a_method_is_called_and_committed(db, counter):
@@ -131,6 +131,66 @@ def test_a_call_that_ends_its_transaction_behind_our_back_is_not_repeated(db, co
     with pytest.raises(TransactionEnded, match="did is committed"):
         threads.run(counter.run, work)
     assert get(db) == 1
+
+
+class Another:
+    """Takes part in a transaction after the database, and fails when that is committed."""
+
+    def __init__(self, manager):
+        self.transaction_manager = manager
+
+    def tpc_finish(self, _transaction):
+        raise ConflictError
+
+    def _nothing(self, _transaction):
+        pass
+
+    abort = tpc_begin = commit = tpc_vote = tpc_abort = _nothing
+
+    def sortKey(self):  # noqa: N802
+        return "~"
+
+
+def test_a_second_phase_that_fails_is_not_repeated(db, counter):
+    def work(counter):
+        manager = counter._p_jar.transaction_manager
+        manager.get().join(Another(manager))
+        counter.add()
+
+    with pytest.raises(CommitUnknown, match="second phase failed with ConflictError"):
+        threads.run(counter.run, work)
+    assert get(db) == 1
+
+
+class Listening:
+    """Is told of transactions, and does not like it."""
+
+    def __init__(self):
+        self.heard = []
+
+    def newTransaction(self, _transaction):  # noqa: N802
+        pass
+
+    beforeCompletion = newTransaction  # noqa: N815
+
+    def afterCompletion(self, transaction):  # noqa: N802
+        self.heard.append(transaction.status)
+        raise ConflictError
+
+
+def test_who_is_told_of_a_commit_cannot_undo_it(db, counter, caplog):
+    listening, done = Listening(), []
+
+    def work(counter):
+        counter._p_jar.transaction_manager.registerSynch(listening)
+        calls.after_commit(done.append, 1)
+        return counter.add()
+
+    assert threads.run(counter.run, work) == 1
+    assert listening.heard[0] == "Committed"
+    assert "after_completion_failed transaction=committed" in caplog.messages
+    assert get(db) == 1
+    assert done == [1]
 
 
 def test_a_call_that_aborts_its_transaction_is_told_that_nothing_was_committed(db, counter):

@@ -287,3 +287,17 @@ def test_the_actions_of_a_call_that_is_committed_after_its_deadline_are_performe
         assert not done.is_set()
         holder.tpc_abort(t)
     assert done.wait(10)
+
+
+@pytest.mark.parametrize("where", ["tpc_begin", "storea", "vote"])
+def test_a_commit_that_never_finished_needs_no_answer(db, link, counter, server, where):
+    before = calls.statistics()
+    link.lose(where, "request")
+    policy = calls.Policy(outcome_timeout=0.01, initial_backoff=60)
+    result = in_a_thread(threads.run, Counter.add, counter, policy=policy)
+    assert link.lost.wait(10)
+    server.kill()
+    wait_for(lambda: calls.statistics().disconnect_waits > before.disconnect_waits)
+    server.start()
+    assert result.result(20) == 1
+    assert calls.statistics().outcomes_unknown == before.outcomes_unknown

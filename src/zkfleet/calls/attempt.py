@@ -9,10 +9,11 @@ An attempt is run once, on any thread.  Whoever waits for it may abandon it from
 another: until its commit begins that keeps it from committing.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from transaction import TransactionManager
 from transaction.interfaces import TransientError
@@ -24,6 +25,8 @@ from zkfleet.calls.policy import Policy
 from zkfleet.calls.pool import Slot
 from zkfleet.calls.references import Request
 from zkfleet.errors import TransactionEnded
+
+logger = logging.getLogger(__name__)
 
 
 class Abandoned(Exception):
@@ -54,17 +57,20 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
 
     def begin(self) -> NoReturn:
         """Refuse."""
-        raise self._refusal("begin another transaction")
+        raise _refusal("begin another transaction")
 
     def commit(self) -> NoReturn:
         """Refuse."""
-        raise self._refusal("commit")
+        _refuse_commit()
 
-    def _refusal(self, what: str) -> TransactionEnded:
-        return TransactionEnded(
-            f"a call must not {what}: its transaction is committed when it returns",
-            hint="return to commit, raise to abort, or doom() its transaction to abort and return",
-        )
+    def finish(self) -> None:
+        """Commit it."""
+        try:
+            self.transaction.commit()
+        except Exception:  # of synchronizers and the like, which do not undo it
+            if self.transaction.status != "Committed":
+                raise
+            logger.exception("after_completion_failed transaction=committed")
 
     def check(self) -> None:
         """Check that the call has left its transaction as it was.
@@ -89,6 +95,43 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
             self._txn.abort()
 
 
+def _refusal(what: str) -> TransactionEnded:
+    return TransactionEnded(
+        f"a call must not {what}: its transaction is committed when it returns",
+        hint="return to commit, raise to abort, or doom() its transaction to abort and return",
+    )
+
+
+def _refuse_commit() -> NoReturn:
+    raise _refusal("commit")
+
+
+class SecondPhase:
+    """Takes part in a transaction to see its second phase begin, first of all.
+
+    Before that nothing is committed anywhere, whatever went wrong. From then on everything may be.
+    """
+
+    __slots__ = ("began",)
+
+    def __init__(self) -> None:
+        self.began = False
+
+    def sortKey(self) -> str:  # noqa: N802  its name in transaction
+        return ""
+
+    def tpc_finish(self, _transaction: Any) -> None:
+        self.began = True
+
+    def savepoint(self) -> Self:
+        return self
+
+    def _nothing(self, *_transaction: Any) -> None:
+        pass
+
+    abort = tpc_begin = commit = tpc_vote = tpc_abort = rollback = _nothing
+
+
 class Attempt:
     """One attempt at a call; `run` is what a thread is given.
 
@@ -108,7 +151,7 @@ class Attempt:
     """
 
     __slots__ = (
-        *("_late", "_lock", "_policy", "_request", "_slot", "_stage"),
+        *("_late", "_lock", "_policy", "_request", "_second_phase", "_slot", "_stage"),
         *("actions", "began_commit", "committed", "failure", "left_at", "marker", "value"),
     )
 
@@ -127,6 +170,7 @@ class Attempt:
         self.failure: Failure | None = None
         self.marker: Any = None
         self.began_commit = self.committed = False
+        self._second_phase = SecondPhase()
         self.left_at: Stage | None = None
 
     def run(self) -> None:
@@ -187,12 +231,16 @@ class Attempt:
                 connection.close()
 
     def _fail(self, error: Exception, manager: "OneTransaction | None" = None) -> None:
+        if self.committed:
+            logger.error("close_failed transaction=committed", exc_info=error)
+            return
         if self.failure is not None:
             return  # what came after the first error came of it
-        if self._request.is_closed:
+        committing = self._second_phase.began
+        if self._request.is_closed and not committing:
             closed = self._request.closed()
             closed.__cause__, error = error, closed
-        self.failure = Failure(error, trouble_of(error, manager), self.began_commit, self.marker)
+        self.failure = Failure(error, trouble_of(error, manager), committing, self.marker)
 
     def _call(self, connection: Connection, manager: OneTransaction) -> None:
         function, args, keywords = self._request.on(connection)
@@ -213,7 +261,9 @@ class Attempt:
         if not self._move(Stage.COMMITTING):
             raise Abandoned
         self.began_commit = True
-        transaction.commit()
+        # In a hook, the last of them: one before it may roll back savepoints, and what joined after these is dropped.
+        transaction.addBeforeCommitHook(transaction.join, (self._second_phase,))
+        manager.finish()
         self.committed = True
 
 

@@ -34,7 +34,7 @@ class Failure:
     Attributes:
         error: what was raised.
         trouble: of what kind it is.
-        committing: whether the commit had begun.
+        committing: whether the second phase of the commit had begun; before that nothing is committed.
         marker: what the transaction is recognised by, if it is.
     """
 
@@ -101,7 +101,7 @@ class Course:
             failure: of the last attempt.
             chance: a random number, 0 to 1.
         """
-        if failure.committing and failure.trouble is Trouble.DISCONNECTED:
+        if failure.committing:
             return AskOutcome()
         return self._again(failure, chance)
 

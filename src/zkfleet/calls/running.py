@@ -186,6 +186,8 @@ class Run:
             tally.conflict(failure.error)
         try:
             match order:
+                case Fail(CommitUnknown() as error):
+                    raise error from failure.error
                 case Fail():
                     raise order.error
                 case Retry(seconds):
@@ -202,7 +204,11 @@ class Run:
         left, timeout = self._left(), self._policy.outcome_timeout
         timeout = timeout if left is None else min(left, timeout)
         database, marker = self._request.database, failure.marker
-        reply = yield Work(lambda: remote.ask(database, marker, timeout), left, is_attempt=False)
+        reply: Any
+        if failure.trouble is Trouble.DISCONNECTED:
+            reply = yield Work(lambda: remote.ask(database, marker, timeout), left, is_attempt=False)
+        else:  # some of what took part may be committed, and some not
+            reply = Answer.UNKNOWN, f"its second phase failed with {type(failure.error).__name__}"
         answer, reason = (Answer.UNKNOWN, "the deadline passed") if reply is Reply.LATE else reply
         if answer is Answer.UNKNOWN:
             tally.unknown()
