@@ -54,6 +54,9 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
     def start(self) -> None:
         """Begin it."""
         self.transaction = TransactionManager.begin(self)
+        # Who got hold of the transaction itself must not commit it either: a reply lost in there would be no
+        # concern of ours, and the call be done again.
+        self.transaction.commit = _refuse_commit
 
     def begin(self) -> NoReturn:
         """Refuse."""
@@ -66,7 +69,7 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
     def finish(self) -> None:
         """Commit it."""
         try:
-            self.transaction.commit()
+            type(self.transaction).commit(self.transaction)
         except Exception:  # of synchronizers and the like, which do not undo it
             if self.transaction.status != "Committed":
                 raise
@@ -118,12 +121,15 @@ class SecondPhase:
         self.began = False
 
     def sortKey(self) -> str:  # noqa: N802  its name in transaction
+        """Go before everybody else."""
         return ""
 
     def tpc_finish(self, _transaction: Any) -> None:
+        """Note that it began."""
         self.began = True
 
     def savepoint(self) -> Self:
+        """Be one of those who have savepoints, or nobody could make any."""
         return self
 
     def _nothing(self, *_transaction: Any) -> None:
