@@ -198,6 +198,20 @@ def test_cancelled_while_it_is_asked_nobody_knows(db, link, counter, running, pa
     assert zeo.outcome(db, caught.value.marker).outcome is zeo.Outcome.COMMITTED
 
 
+def test_cancelled_before_it_is_asked_nobody_knows(db, link, counter, running):
+    link.lose("tpc_finish", "reply")
+    call = Partial(Counter.add, counter, reactor=running.reactor)
+
+    def cancel_unheard():
+        deferred = call()
+        wait_for(lambda: call._last.run.attempt.failure and is_idle(db))  # the reactor is busy, and has not heard of it
+        return cancelled(deferred)
+
+    with pytest.raises(CommitUnknown, match="cancelled when the reply"):
+        running.ask(cancel_unheard)
+    assert get(db) == 1
+
+
 def test_cancelled_in_its_commit_nobody_knows_and_its_actions_come(db, counter, server, running):
     performed = []
 

@@ -189,6 +189,7 @@ class Driver:
             self._promise.cancel()
             return
         order, attempt = self._order, self.run.attempt
+        failure = attempt.failure if attempt else None
         if getgeneratorstate(self._steps) == GEN_RUNNING:  # an action after the commit cancels its own call
             assert attempt is not None
             self._deliver(attempt.value)
@@ -202,6 +203,8 @@ class Driver:
             self._fail(CommitUnknown("it was cancelled while it was asked what became of its commit", attempt.marker))
         elif attempt.left_at is Stage.COMMITTING:
             self._fail(CommitUnknown("it was cancelled while its commit was under way", attempt.marker))
+        elif attempt.left_at is Stage.OVER and failure is not None and failure.committing:
+            self._fail(CommitUnknown("it was cancelled when the reply to its commit was lost", attempt.marker))
         elif attempt.left_at is Stage.OVER and attempt.committed:
             self._deliver(attempt.value)
 
