@@ -208,6 +208,17 @@ def test_a_database_that_is_closed_while_a_call_waits_ends_it(db, counter, serve
         result.result(20)
 
 
+def test_a_database_that_is_closed_while_it_is_asked_leaves_it_unknown(db, link, other):
+    link.lose("tpc_finish", "late")
+    result = in_a_thread(threads.run, Counter.add, reference(db))
+    assert link.lost.wait(10)
+    db.close()
+    with pytest.raises(CommitUnknown):
+        result.result(20)
+    link.deliver()
+    wait_for(lambda: get(other) == 1)
+
+
 def test_whoever_limits_disconnects_hears_of_them(db, counter, server):
     server.kill()
     wait_for(lambda: not db.storage.is_connected())

@@ -65,7 +65,10 @@ def ask(database: Any, marker: Any, timeout: float) -> tuple[Answer, str]:
         return Answer.UNKNOWN, "the connection was lost meanwhile, and this storage keeps no mark"
     from zkfleet import zeo
 
-    verdict = zeo.outcome(database, marker, timeout=timeout)
+    try:
+        verdict = zeo.outcome(database, marker, timeout=timeout)
+    except Exception as exc:  # whatever went wrong, such as a storage that was closed: the commit may have happened
+        return Answer.UNKNOWN, f"asking failed with {type(exc).__name__}: {exc}"
     return Answer[verdict.outcome.name], verdict.reason
 
 
