@@ -596,6 +596,15 @@ def test_a_reactor_that_stops_leaves_its_calls(db, counter, caplog, kind):
     assert get(db) == 1
 
 
+@pytest.mark.parametrize("kind", ["epoll", "asyncio"])
+def test_a_reactor_that_stops_waits_for_what_services_save_then(db, counter, kind):
+    with RunningReactor(kind) as own:
+        add = Partial(Counter.add, calls.ref(counter), reactor=own.reactor, threads=True)
+        own.reactor.addSystemEventTrigger("before", "shutdown", add, 100)
+        assert own.ask(add, 1) == 1
+    assert get(db) == 101
+
+
 def test_an_event_loop_that_is_closed_takes_no_connection_with_it(db, counter):
     """A reactor on a loop that somebody else runs is never told that it ends."""
     calls.limit(db, connections=1)

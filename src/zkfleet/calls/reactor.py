@@ -218,7 +218,8 @@ def _calls_of(reactor: Any) -> "set[Driver]":
     there = _under_way.get(reactor)
     if there is None:
         there = _under_way[reactor] = set()
-        reactor.addSystemEventTrigger("before", "shutdown", _leave_all, there)
+        # Not "before": that is when services save what they have, by calls that the reactor waits for.
+        reactor.addSystemEventTrigger("during", "shutdown", _leave_all, there)
     return there
 
 
