@@ -8,7 +8,8 @@ HOSTS is ZooKeeper's connection string, PATH the node below which the database's
     curl http://127.0.0.1:8080/visits
 
 The answer to either is the number of visits.  That to a POST comes after its visit was committed, and a visit
-that is there already is not counted again: a client that got no answer may ask again.
+that is there already is not counted again: a client that got no answer may ask again.  How often each was
+committed is kept with it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from http import HTTPStatus
 from http.client import parse_headers
 
 from BTrees.Length import Length
-from BTrees.OOBTree import OOTreeSet
+from BTrees.OIBTree import OIBTree
 
 from zkfleet import calls, errors, zeo
 from zkfleet.calls.asyncio import Partial
@@ -34,12 +35,14 @@ PATIENT = calls.Policy(max_transaction_errors=None, deadline=60)
 
 def prepare(root):
     if "visits" not in root:
-        root["visits"], root["count"] = OOTreeSet(), Length()
+        root["visits"], root["count"] = OIBTree(), Length()
 
 
 def add(root, visit):
-    if root["visits"].insert(visit):
+    visits = root["visits"]
+    if visit not in visits:
         root["count"].change(1)
+    visits[visit] = visits.get(visit, 0) + 1
     return root["count"]()
 
 

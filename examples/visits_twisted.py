@@ -8,14 +8,15 @@ HOSTS is ZooKeeper's connection string, PATH the node below which the database's
     curl http://127.0.0.1:8080/visits
 
 The answer to either is the number of visits.  That to a POST comes after its visit was committed, and a visit
-that is there already is not counted again: a client that got no answer may ask again.
+that is there already is not counted again: a client that got no answer may ask again.  How often each was
+committed is kept with it.
 """
 
 import argparse
 from contextlib import closing
 
 from BTrees.Length import Length
-from BTrees.OOBTree import OOTreeSet
+from BTrees.OIBTree import OIBTree
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 from twisted.web.resource import Resource
@@ -33,12 +34,14 @@ PATIENT = calls.Policy(max_transaction_errors=None, deadline=60)
 
 def prepare(root):
     if "visits" not in root:
-        root["visits"], root["count"] = OOTreeSet(), Length()
+        root["visits"], root["count"] = OIBTree(), Length()
 
 
 def add(root, visit):
-    if root["visits"].insert(visit):
+    visits = root["visits"]
+    if visit not in visits:
         root["count"].change(1)
+    visits[visit] = visits.get(visit, 0) + 1
     return root["count"]()
 
 
