@@ -197,6 +197,32 @@ def test_what_may_happen_twice_is_repeated_if_nobody_can_tell(db, link, counter,
     wait_for(lambda: get(other) == 2)
 
 
+@pytest.mark.parametrize("end", ["deadline", "disconnects", "error"])
+def test_what_may_have_happened_is_never_said_not_to_have(db, link, end):
+    """Whatever ends a call that was repeated all the same."""
+    deadline = 2 if end == "deadline" else None
+    limits = {ClientDisconnected: 1} if end == "disconnects" else {}
+    policy = calls.Policy(on_unknown="retry", outcome_timeout=0.2, deadline=deadline, max_errors=limits)
+    tries, over, before = [], threading.Event(), calls.statistics().outcomes_unknown
+
+    def work(counter):
+        if tries:
+            assert end != "deadline" or over.wait(10)
+            raise KeyError
+        tries.append(counter.add())
+
+    link.lose("tpc_finish", "late")
+    result = in_a_thread(threads.run, Counter.run, reference(db), work, policy=policy)
+    assert link.lost.wait(10)
+    wait_for(lambda: calls.statistics().outcomes_unknown > before)
+    with pytest.raises(CommitUnknown) as caught:
+        result.result(20)
+    over.set()
+    link.deliver()
+    assert zeo.outcome(db, caught.value.marker).outcome is zeo.Outcome.COMMITTED
+    wait_for(lambda: not any(thread.name == "zkfleet-outcome" for thread in threading.enumerate()))
+
+
 def test_a_database_that_is_closed_while_a_call_waits_ends_it(db, counter, server):
     server.kill()
     wait_for(lambda: not db.storage.is_connected())

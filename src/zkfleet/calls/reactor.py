@@ -207,6 +207,8 @@ class Driver:
             self._fail(CommitUnknown("it was cancelled when the reply to its commit was lost", attempt.marker))
         elif attempt.left_at is Stage.OVER and attempt.committed:
             self._deliver(attempt.value)
+        elif self.run.unknown is not None:
+            self._fail(self.run.unknown)
 
     def leave(self) -> None:
         """Cancel the call, because its reactor stops."""

@@ -90,6 +90,7 @@ class Run:
     Attributes:
         attempts: how many were begun.
         attempt: the last of them, or None.
+        unknown: says of which commit nobody knows whether it happened; None if there is no such one.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Run:
         self._deadline = None if policy.deadline is None else self._began + policy.deadline
         self.attempts = 0
         self.attempt: Attempt | None = None
+        self.unknown: CommitUnknown | None = None
         self.pool = pool_of(request.database)
 
     def steps(self) -> Steps:
@@ -123,6 +125,11 @@ class Run:
         try:
             attempt = yield from self._try_until_done()
             well = True
+        except Exception as exc:
+            # Done again or not: what an earlier attempt did may be committed, and the error says that nothing is.
+            if self.unknown is None or isinstance(exc, CommitUnknown):
+                raise
+            raise self.unknown from exc
         finally:
             tally.over(self._clock() - self._began, self.attempts, failed=not well)
         after.perform(attempt.actions)
@@ -212,6 +219,7 @@ class Run:
         answer, reason = (Answer.UNKNOWN, "the deadline passed") if reply is Reply.LATE else reply
         if answer is Answer.UNKNOWN:
             tally.unknown()
+            self.unknown = CommitUnknown(reason, marker)
             logger.warning("call_outcome_unknown database=%s reason=%s", database.database_name, reason)
         return course.told(answer, reason, failure, chance=self._chance())
 
