@@ -3,6 +3,7 @@ import io
 import itertools
 from collections import OrderedDict, UserDict, deque
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pytest
 from BTrees.OOBTree import OOBTree
@@ -37,6 +38,14 @@ def with_a_cell(thing=None):
     return lambda: thing
 
 
+def with_defaults(thing=THING):
+    pass
+
+
+def with_keyword_defaults(*, thing=THING):
+    pass
+
+
 async def coroutine():
     pass
 
@@ -63,6 +72,13 @@ async def coroutine():
         (functools.partial(print, THING), "it.args[0]"),
         (functools.partial(print, end=THING), "it.keywords['end']"),
         (with_a_cell(), "it (thing)"),
+        (with_defaults, "it.__defaults__[0]"),
+        (with_keyword_defaults, "it.__kwdefaults__['thing']"),
+        ({"a": THING}.values(), "it['a']"),
+        ({"a": THING}.items(), "it['a']"),
+        ({THING: 1}.keys(), "it.keys() Counter"),
+        (OrderedDict(a=THING).values(), "it['a']"),
+        (MappingProxyType({"a": THING}), "it['a']"),
         (TREE.keys(), "it"),
         (iter(TREE), "it"),
         (TREE.items(), "it"),
@@ -89,7 +105,21 @@ def test_a_coroutine_is_found():
 
 @pytest.mark.parametrize(
     "value",
-    [None, 1, "text", b"", [1, {"a": ("b",)}], {1: 2}.items(), Counter, len, Plain(a=[Plain()]), io.StringIO(), Plain],
+    [
+        None,
+        1,
+        "text",
+        b"",
+        [1, {"a": ("b",)}],
+        {1: 2}.items(),
+        {1: 2}.values(),
+        MappingProxyType({1: 2}),
+        Counter,
+        len,
+        Plain(a=[Plain()]),
+        io.StringIO(),
+        Plain,
+    ],
 )
 def test_plain_things_are_let_through(value):
     assert find(value, "it", attributes=True) is None

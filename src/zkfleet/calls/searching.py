@@ -10,7 +10,7 @@ import functools
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from io import IOBase
-from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from persistent import Persistent
@@ -21,6 +21,7 @@ DEPTH = 16
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, type, range})
 # They hold objects of connections, and may be passed around.
 _owners: tuple[type, ...] = (DB, ModuleType, type)
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 SEQUENCES = (list, tuple, set, frozenset, deque)
 # What goes on after its transaction has ended, and then reads objects of a connection that somebody else
 # has.  As an argument, an iterator has nothing left to give to a second attempt.
@@ -100,13 +101,19 @@ def is_lazy(value: Any) -> bool:
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
+    if isinstance(value, VIEWS):
+        value = value.mapping
+    # To say where atoms are takes longer than all the rest, and nobody asks.
+    if isinstance(value, (dict, MappingProxyType)):
         for key, part in value.items():
-            yield f"[{_short(key)}]", part
-            yield f".keys() {_short(key)}", key
+            if type(part) not in ATOMS:
+                yield f"[{_short(key)}]", part
+            if type(key) not in ATOMS:
+                yield f".keys() {_short(key)}", key
     elif isinstance(value, SEQUENCES):
         for number, part in enumerate(value):
-            yield f"[{number}]", part
+            if type(part) not in ATOMS:
+                yield f"[{number}]", part
     elif isinstance(value, (MethodType, BuiltinMethodType)):
         yield ".__self__", value.__self__
     elif isinstance(value, functools.partial):
@@ -123,6 +130,8 @@ def _held_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
             continue
     for number, part in enumerate(function.__defaults__ or ()):
         yield f".__defaults__[{number}]", part
+    for name, part in (function.__kwdefaults__ or {}).items():
+        yield f".__kwdefaults__[{name!r}]", part
 
 
 def _attributes_of(value: Any) -> Iterator[tuple[str, Any]]:
