@@ -64,6 +64,38 @@ def test_an_action_that_fails_is_logged_and_harms_nobody(db, counter, caplog):
     assert get(db) == 1
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_action_that_ends_the_program_does_so_after_the_others(db, counter, error):
+    seen = []
+
+    def end():
+        raise error
+
+    def work(counter):
+        calls.after_commit(end)
+        calls.after_commit(seen.append, 1)
+        return counter.add()
+
+    with pytest.raises(error):
+        threads.run(counter.run, work)
+    assert seen == [1]
+    assert get(db) == 1
+
+
+def test_an_action_that_would_have_to_be_awaited_is_refused(db, counter):
+    async def action():
+        pytest.fail("performed")
+
+    def work(counter):
+        counter.add()
+        calls.after_commit(action)
+
+    with pytest.raises(BadInput, match="nobody would await") as caught:
+        threads.run(counter.run, work)
+    assert "begin a task" in caught.value.hint
+    assert get(db) == 0
+
+
 def test_an_action_may_make_another_call(db, counter):
     ref = calls.ref(counter)
 

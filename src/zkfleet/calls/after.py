@@ -6,6 +6,7 @@ must not be done in a transaction that may be aborted or done again.
 the reactor or loop or thread that asked for the call.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
@@ -67,13 +68,18 @@ def after_commit(function: Callable[..., object], *args: Any, **keywords: Any) -
     by then. An error in it is logged, and changes nothing about the call.
 
     Raises:
-        BadInput: no call is under way here.
+        BadInput: no call is under way here, or it is a coroutine function, which nobody would await.
     """
     actions = _current.get()
     if actions is None or actions.thread != get_ident():
         raise BadInput(
             "after_commit() outside of a call: there is no transaction that it could come after",
             hint="call it in a function that is run by zkfleet.calls, in the same thread",
+        )
+    if inspect.iscoroutinefunction(function):
+        raise BadInput(
+            "after_commit() of a coroutine function: nobody would await what it returns",
+            hint="pass a plain function, which may begin a task",
         )
     actions.append(Action(function, args, keywords))
 
@@ -93,10 +99,19 @@ def refuse_inside_a_call() -> None:
 
 
 def perform(actions: Iterable[Action]) -> None:
-    """Do what was noted down, in order."""
+    """Do what was noted down, in order.
+
+    Raises:
+        BaseException: the first that is no `Exception`, such as `SystemExit`, after all of it is done.
+    """
+    ending = None
     for action in actions:
         try:
             action.function(*action.args, **action.keywords)
         except Exception:  # the call is committed, and the other actions are wanted all the same
             name = getattr(action.function, "__qualname__", type(action.function).__qualname__)
             logger.exception("after_commit_failed function=%s", name)
+        except BaseException as exc:  # the program ends, and these actions would be lost with it
+            ending = ending or exc
+    if ending is not None:
+        raise ending

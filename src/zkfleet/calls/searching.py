@@ -21,7 +21,7 @@ DEPTH = 16
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, type, range})
 # They hold objects of connections, and may be passed around.
 _owners: tuple[type, ...] = (DB, ModuleType, type)
-VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+VIEWS: Any = (type({}.keys()), type({}.values()), type({}.items()))
 SEQUENCES = (list, tuple, set, frozenset, deque)
 # What goes on after its transaction has ended, and then reads objects of a connection that somebody else
 # has.  As an argument, an iterator has nothing left to give to a second attempt.
