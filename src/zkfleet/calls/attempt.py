@@ -253,9 +253,12 @@ class Attempt:
         token = after.enter(self.actions)
         try:
             value = function(*args, **keywords)
+        except Exception:
+            manager.check()
+            raise
         finally:
             after.leave(self.actions, token)
-            manager.check()
+        manager.check()
         self.value = results.checked(value, connection, as_reference=self._policy.results == "reference")
         transaction = manager.transaction
         if transaction.isDoomed():
