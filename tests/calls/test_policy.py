@@ -1,4 +1,5 @@
 import pickle
+from threading import TIMEOUT_MAX
 
 import pytest
 
@@ -44,6 +45,8 @@ def test_what_was_given_may_change_afterwards():
         ("conflict_delay", None),
         ("max_conflict_delay", -0.1),
         ("deadline", 0),
+        ("deadline", TIMEOUT_MAX + 1),
+        ("outcome_timeout", 1e10),
         ("outcome_timeout", 0),
         ("max_errors", {"OSError": 1}),
         ("max_errors", {KeyboardInterrupt: 1}),

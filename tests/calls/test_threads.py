@@ -203,6 +203,17 @@ def test_a_call_that_aborts_its_transaction_is_told_that_nothing_was_committed(d
     assert get(db) == 0
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_program_goes_before_a_transaction_that_was_ended(db, counter, error):
+    def work(counter):
+        counter._p_jar.transaction_manager.abort()
+        raise error
+
+    with pytest.raises(error):
+        threads.run(counter.run, work)
+    assert pool_of(db).in_flight == 0
+
+
 def test_a_doomed_transaction_is_aborted_and_the_result_returned(db, counter):
     done = []
 
@@ -244,3 +255,7 @@ def test_what_ends_a_program_goes_through_and_leaves_nothing_behind(db, counter,
     assert pool_of(db).in_flight == 0
     assert len(db.pool.available) == 1
     assert get(db) == 0
+
+
+def test_the_latest_deadline_that_there_can_be_is_waited_for(db, counter):
+    assert threads.run(counter.add, policy=calls.Policy(deadline=threading.TIMEOUT_MAX)) == 1
