@@ -10,6 +10,7 @@ from tests.calls.conftest import get, put
 from tests.calls.things import Counter
 from zkfleet import calls
 from zkfleet.calls import threads
+from zkfleet.calls.policy import LONGEST
 from zkfleet.calls.pool import pool_of
 from zkfleet.errors import BadInput, CommitUnknown, EscapedObject, TransactionEnded, WaitTimedOut
 
@@ -258,4 +259,4 @@ def test_what_ends_a_program_goes_through_and_leaves_nothing_behind(db, counter,
 
 
 def test_the_latest_deadline_that_there_can_be_is_waited_for(db, counter):
-    assert threads.run(counter.add, policy=calls.Policy(deadline=threading.TIMEOUT_MAX)) == 1
+    assert threads.run(counter.add, policy=calls.Policy(deadline=LONGEST)) == 1

@@ -6,10 +6,12 @@ as like it.  What follows from it is decided in `deciding`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import TIMEOUT_MAX
 from typing import Literal
 
 from zkfleet.errors import BadInput
+
+# Seconds; threads cannot wait longer, says `threading.TIMEOUT_MAX`.
+LONGEST = 9_223_372_036
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class Policy:
 
 def _check(name: str, value: object, *, above: float | None = None) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and value <= TIMEOUT_MAX and (value > above if above is not None else value >= 0):  # type: ignore[operator]
+    if number and value <= LONGEST and (value > above if above is not None else value >= 0):  # type: ignore[operator]
         return
     bound = "more than 0" if above is not None else "0 or more"
     raise BadInput(f"{name} is {value!r}, and must be a number of seconds, {bound}, that a thread can wait")
