@@ -4,6 +4,7 @@ Counts since the program started, of all doors and databases together, and what 
 under way at the moment.
 """
 
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -61,11 +62,15 @@ class Tally:
     """Counts, from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew_lock()
         self._calls = self._failed = self._attempts = self._waits = self._unknown = 0
         self._conflicts: Counter[str] = Counter()
         self._total = self._longest = 0.0
         self._sample: deque[float] = deque(maxlen=SAMPLE)
+
+    def renew_lock(self) -> None:
+        """Have a lock that nobody holds; a forked child may have got one that is held for ever."""
+        self._lock = threading.Lock()
 
     def over(self, seconds: float, attempts: int, *, failed: bool) -> None:
         """A call is over."""
@@ -118,6 +123,7 @@ def _quantile(ordered: list[float], part: float) -> float:
 
 
 tally = Tally()
+os.register_at_fork(after_in_child=tally.renew_lock)
 
 
 def statistics() -> Statistics:

@@ -9,6 +9,7 @@ A slot may be waited for by a thread or by an event loop, and given back from
 anywhere, at any time, once: waiting or held, none is lost.
 """
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -60,13 +61,17 @@ class Pool:
     """
 
     def __init__(self, connections: int, queue: int = QUEUE) -> None:
+        self.begin()
+        self.limit(connections=connections, queue=queue)
+
+    def begin(self) -> None:
+        """Begin with nobody there; in a forked child, too, which has none of the threads that were."""
         self._lock = threading.Lock()
         self._held = 0
         # Dictionaries, because who stops waiting leaves from the middle.
         self._new: OrderedDict[int, Slot] = OrderedDict()
         self._again: OrderedDict[int, Slot] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
-        self.limit(connections=connections, queue=queue)
 
     def limit(self, *, connections: int | None = None, queue: int | None = None) -> None:
         """Change the limits; who holds a slot keeps it.
@@ -168,6 +173,16 @@ def pool_of(database: Any) -> Pool:
 def pools() -> list[Pool]:
     """Return the pools of all databases that are there."""
     return list(_pools.values())
+
+
+def _begin_in_child() -> None:
+    global _making
+    _making = threading.Lock()
+    for pool in pools():
+        pool.begin()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def limit(database: Any, *, connections: int | None = None, queue: int | None = None) -> None:

@@ -5,6 +5,7 @@ knows at first.  The `zeo` room knows what to do; it is asked only if the progra
 uses ZEO, so that others need not have it installed.
 """
 
+import os
 import sys
 import threading
 import weakref
@@ -74,6 +75,16 @@ def ask(database: Any, marker: Any, timeout: float) -> tuple[Answer, str]:
 
 _lock = threading.Lock()
 _returning: "weakref.WeakKeyDictionary[Any, Future[bool]]" = weakref.WeakKeyDictionary()
+
+
+def _begin_in_child() -> None:
+    """In a forked child nobody holds the lock, and nobody waits for a connection."""
+    global _lock
+    _lock = threading.Lock()
+    _returning.clear()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def connection_back(databases: Iterable[Any], seconds: float) -> "Future[bool] | None":
