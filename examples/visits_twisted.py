@@ -19,12 +19,14 @@ from BTrees.Length import Length
 from BTrees.OIBTree import OIBTree
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
+from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from zkfleet import calls, errors, zeo
 from zkfleet.calls.twisted import Partial
 
+logger = Logger()
 # Conflicts are nobody's fault, and an outage is over when it is over; but browsers do not wait for ever.
 PATIENT = calls.Policy(max_transaction_errors=None, deadline=60)
 
@@ -76,14 +78,17 @@ def answer(request, number):
             request.write(text.encode())
             request.finish()
 
-    number.addCallback(str).addErrback(unavailable, request).addCallback(finish)
+    number.addCallback(str).addErrback(excuse, request).addCallback(finish)
     return NOT_DONE_YET
 
 
-def unavailable(failure, request):
-    failure.trap(errors.Unavailable, errors.CommitUnknown, CancelledError)
-    request.setResponseCode(503)
-    return "ask again"
+def excuse(failure, request):
+    if failure.check(errors.Unavailable, errors.CommitUnknown, CancelledError):
+        request.setResponseCode(503)
+        return "ask again"
+    logger.failure("visit_failed", failure)
+    request.setResponseCode(500)
+    return "that went wrong"
 
 
 async def main(reactor, root, port):

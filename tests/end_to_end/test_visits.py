@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import transaction
+from twisted.internet.defer import fail
+from twisted.logger import capturedLogs
+from twisted.web.test.requesthelper import DummyRequest
 from ZODB import DB
 from ZODB.FileStorage import FileStorage
 
@@ -63,6 +67,15 @@ def stored(file):
         found = dict(root["visits"]), root["count"]()
         manager.abort()
         return found
+
+
+def test_any_error_ends_the_request_to_twisted():
+    answer = runpy.run_path(str(ROOT / "examples" / "visits_twisted.py"))["answer"]
+    request = DummyRequest([b"visits"])
+    with capturedLogs() as logged:
+        answer(request, fail(KeyError("no")))
+    assert (request.responseCode, request.finished) == (500, 1)
+    assert [event["log_failure"].type for event in logged] == [KeyError]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
