@@ -140,6 +140,17 @@ def test_what_is_wrong_has_its_exit_code(zeo, path, registry, server):
     zeo("check", path, "-u", "weeks", code=3)
 
 
+def test_a_server_is_checked_by_its_monitor(zeo, path, registry, server):
+    dead = f"127.0.0.1:{free_port()}"
+    with registry.register(path, server.text, monitor="10.0.0.7:9644"), registry.register(path, dead):
+        zeo("check", path, code=2)
+        assert zeo("check", path, "-M", "10.0.0.7:9644").stdout.startswith("OK: servers 1")
+        said = zeo("check", path, "-M", "10.0.0.8:9644", code=3).stdout
+        assert "no server at" in said
+        assert "its monitor is 10.0.0.8:9644: 10.0.0.7:9644" in said
+        assert "by the path of its server" in zeo("check", server.text, "-M", "x:1", code=3).stdout
+
+
 def test_a_long_held_lock_is_warned_of(zeo, tmp_path):
     with ZeoServer(tmp_path) as server:
         db = DB(ClientStorage(server.address))

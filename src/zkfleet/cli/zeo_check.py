@@ -7,7 +7,7 @@ ZooKeeper that is not there and a fault of ours are UNKNOWN, with the reason.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import click
 
 from zkfleet.cli.options import Command, Ensemble, Seconds, with_ensemble
 from zkfleet.cli.zeo_options import with_asking
-from zkfleet.errors import MissingDependency, TreeState, ZkfleetError
+from zkfleet.errors import BadInput, TreeState, ZkfleetError
 from zkfleet.zeo.checking import BY_WEIGHT, PER, Level, Limits, judge, metrics, report
 from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.earlier import load, save
@@ -141,12 +141,14 @@ def _check(
     waiting: int,
 ) -> tuple[Level, str]:
     others: list[Standing] = []
-    if zc_monitor_address:
-        servers = _of_monitor(zc_monitor_address, target)
-    elif target.startswith("/"):
+    if zc_monitor_address and not target.startswith("/"):
+        raise BadInput(f"{target}: a monitor is found by the path of its server", hint="leave -M out")
+    if target.startswith("/"):
         # Sooner than all is over, so that there is time to say why.
         with replace(ensemble, timeout=ensemble.timeout * 0.8).connect() as registry:
             servers, others = registered(registry, target), standing(registry, target)
+        if zc_monitor_address:
+            servers, others = _of_monitor(zc_monitor_address, target, servers), []
     else:
         servers = {target.removeprefix(UNIX): Described()}
     found = survey(servers, asking(max(0.1, (deadline - time.monotonic()) * 0.9)), others)
@@ -169,13 +171,20 @@ def _metrics(found: Survey, status_path: str | None, time_units: str) -> list[st
     return values
 
 
-def _of_monitor(address: str, path: str) -> dict[str, Described]:
-    """Return the servers at a path that a monitor speaks for.
+def _of_monitor(address: str, path: str, servers: Mapping[str, Described]) -> dict[str, Described]:
+    """Return the servers at a path whose nodes name a monitor.
 
     Raises:
-        MissingDependency: always; there are no monitors yet.
+        BadInput: there is none.
     """
-    raise MissingDependency(f"{address}: monitors cannot be asked yet, which server of {path} is theirs: leave -M out")
+    found = {name: said for name, said in servers.items() if said.monitor == address}
+    if not found:
+        known = ", ".join(sorted({said.monitor for said in servers.values() if said.monitor})) or "none"
+        raise BadInput(
+            f"no server at {path} says that its monitor is {address}: {known}",
+            hint="one on a Unix-domain socket is not in the tree: check HOST:PORT instead",
+        )
+    return found
 
 
 def nagios_main() -> None:
