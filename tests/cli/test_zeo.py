@@ -12,6 +12,7 @@ from ZEO.ClientStorage import ClientStorage
 from ZODB import DB
 
 from tests.conftest import wait_for
+from tests.zeo import making
 from tests.zeo.asked import ZeoServer, listener
 from zkfleet.cli import main
 from zkfleet.cli.zeo_check import nagios
@@ -149,6 +150,30 @@ def test_a_server_is_checked_by_its_monitor(zeo, path, registry, server):
         assert "no server at" in said
         assert "its monitor is 10.0.0.8:9644: 10.0.0.7:9644" in said
         assert "by the path of its server" in zeo("check", server.text, "-M", "x:1", code=3).stdout
+
+
+def test_who_holds_the_commit_lock_of_a_stuck_server_is_found(hosts, registry, tmp_path):
+    """The walk of docs/monitor.md."""
+    registry.import_tree("/databases\n  /main\n", trim=False)
+    storage = making.a_filestorage(tmp_path / "Data.fs")
+    zeo = "monitor-server 127.0.0.1:0"
+    config = making.a_config(address="127.0.0.1", zookeeper=hosts, storage=storage, more=zeo)
+    with making.ServerProcess(tmp_path, config):
+        [address] = wait_for(lambda: making.addresses(registry), 20)
+        commit = making.commit(address, "first")
+        assert commit
+        with making.a_holder(address, "/shop/checkout"):
+            waiting = making.Attempt(making.commit, address, "/shop/cart")
+            arguments = ["monitor", "--path", "/databases/main", "--all", "-z", hosts, "locks"]
+            said = wait_for(
+                lambda: (text := CliRunner().invoke(main, arguments).output) and "waits" in text and text, 20
+            )
+            [holds] = [line for line in said.splitlines() if " holds " in line]
+            assert "/shop/checkout" in holds
+            assert "/shop/cart" in next(line for line in said.splitlines() if " waits " in line)
+            status = CliRunner().invoke(main, ["zeo", "status", "/databases/main", "-z", hosts]).output
+            assert "/shop/checkout" in status
+        assert isinstance(waiting.outcome(20), bytes)
 
 
 def test_a_long_held_lock_is_warned_of(zeo, tmp_path):
