@@ -38,6 +38,9 @@ def test_the_story_is_told_once_and_leaves_nothing_behind(environment, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the counter is 6" in done.stdout
     assert "and opened nothing anew" in done.stdout
+    monitors = done.stdout.partition("MONITOR")[2].splitlines()[1:]
+    assert len(monitors) == 4
+    assert all(line.endswith(" OK") for line in monitors)
     assert done.stderr == ""
     assert family(str(tmp_path)) == []
     assert [entry.name for entry in tmp_path.iterdir() if "zkfleet" in entry.name or "zookeeper" in entry.name] == []

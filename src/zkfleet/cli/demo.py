@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ import click
 import psutil
 
 from zkfleet.cli import programs
+from zkfleet.cli.frame import frame
 from zkfleet.cli.options import Seconds, asks_for_dev, on_signals, with_errors
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import ZkfleetError
+from zkfleet.monitor.client import Asking as AskingMonitors
 from zkfleet.registry import Registry, connect
 from zkfleet.testing.zookeeper import free_port
 
@@ -49,6 +52,7 @@ TREE = """\
     /providers
 """
 STEP_SECONDS = 30.0
+ASK_SECONDS = 5.0
 SESSION_SECONDS = 2.0
 BASE = "/zkfleet-demo"
 SERVER_CONF = """\
@@ -59,6 +63,7 @@ SERVER_CONF = """\
   connection {hosts}
   path {service}/providers
   session-timeout {milliseconds:.0f}
+  monitor-server 127.0.0.1:0
 </zookeeper>
 <filestorage>
   path {file}
@@ -86,10 +91,11 @@ class Fleet:
 
     def start_http(self, name: str) -> int:
         """Start an HTTP server; returns its port."""
-        port = free_port()
+        port, monitor = free_port(), f"127.0.0.1:{free_port()}"
         run = ["run", "/web/providers", "-z", self.hosts, "--address", f"127.0.0.1:{port}"]
-        server = [sys.executable, "-m", "zkfleet.cli.programs", str(port)]
-        self._start(name, [*run, "--property", f"name={name!r}", "--", *server])
+        said = ["--property", f"name={name!r}", "--property", f"monitor={monitor!r}"]
+        server = [sys.executable, "-m", "zkfleet.cli.programs", str(port), monitor]
+        self._start(name, [*run, *said, "--", *server])
         return port
 
     def start_zeo(self, name: str, service: str) -> None:
@@ -259,6 +265,9 @@ class Story:
 NEXT = """\
 What to try next, in another terminal (this fleet runs for {seconds:g} s, or until Ctrl-C):
   export ZKFLEET_ZOOKEEPER={hosts}
+  zkfleet top
+  zkfleet monitor --path / --all process
+  zkfleet monitor --path /databases --all locks
   zkfleet show --watch
   zkfleet addresses --watch /lb/pools/web/providers
   zkfleet set /web threads=8 && zkfleet get /lb/pools/web threads
@@ -299,6 +308,7 @@ def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
             fleet = Fleet(hosts, folder)
             try:
                 Story(registry, fleet).tell()
+                _show_top(registry)
                 if not once:
                     click.echo(NEXT.format(hosts=hosts, seconds=seconds))
                     _rest(seconds)
@@ -309,6 +319,19 @@ def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
         raise SystemExit(130) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _show_top(registry: Registry) -> None:
+    """Show what `zkfleet top` begins with."""
+    from zkfleet.cli.top import look_at, show
+    from zkfleet.zeo.surveying import Asking as AskingServers
+
+    click.secho("Each process has a monitor; zkfleet top asks them all:", bold=True)
+    with contextlib.closing(registry.tree("/")) as tree:
+        look = partial(look_at, tree, AskingServers(timeout=ASK_SECONDS), AskingMonitors(timeout=ASK_SECONDS))
+        before = look()
+        time.sleep(1)
+        show(frame(look(), before), "/")
 
 
 def _rest(seconds: float, pause: Callable[[float], None] = time.sleep) -> None:

@@ -1,13 +1,15 @@
 """The small programs that the demo's fleet is made of.
 
-`python -m zkfleet.cli.programs PORT` is an HTTP server that says who it is;
-`count` is what a ZODB client does all day.
+`python -m zkfleet.cli.programs PORT MONITOR` is an HTTP server that says who it is,
+with a monitor at that address; `count` is what a ZODB client does all day.
 """
 
 import contextlib
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from zkfleet import monitor
 
 ATTEMPTS = 5
 
@@ -27,8 +29,9 @@ class Hello(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def serve_http(port: int) -> None:
+def serve_http(port: int, monitored_at: str) -> None:
     """Serve until we are ended."""
+    monitor.start(monitored_at)
     ThreadingHTTPServer(("127.0.0.1", port), Hello).serve_forever()
 
 
@@ -45,4 +48,4 @@ def count(database: Any) -> int:
 
 
 if __name__ == "__main__":
-    serve_http(int(sys.argv[1]))
+    serve_http(int(sys.argv[1]), sys.argv[2])

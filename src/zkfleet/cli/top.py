@@ -69,7 +69,12 @@ def top_command(
 def _print(shown: Frame, path: str, form: str) -> None:
     if form == "json":
         click.echo(as_json(shown.as_dict()), nl=False)
-        return
+    else:
+        show(shown, path)
+
+
+def show(shown: Frame, path: str) -> None:
+    """Print a frame."""
     width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
     console = Console(file=sys.stdout, width=width)
     with console.capture() as captured:
