@@ -56,8 +56,9 @@ def breaches(name, found, stored, read, *, last_fault):
         there = stored[f"{name}:{number}"] > 0
         if (outcome == "COMMITTED" and not there) or (outcome == "NOT_COMMITTED" and there):
             yield f"{name}:{number} is said to be {outcome}, and is there {stored[f'{name}:{number}']} times"
+    tried = set(found.tried)
     for key in stored:
-        if key.startswith(f"{name}:") and int(key.partition(":")[2]) not in found.tried:
+        if key.startswith(f"{name}:") and int(key.partition(":")[2]) not in tried:
             yield f"{key} is there, and was never tried"
     for key in sorted(key for key in stored.keys() ^ read if key.startswith(f"{name}:")):
         yield f"{key} is {'stored, and no client sees it' if key in stored else 'seen by a client, and not stored'}"
