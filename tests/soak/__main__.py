@@ -42,7 +42,7 @@ def run(folder, *, seconds, seed, kind):
         for rest, fault, fleet.random in plan(seed):
             if time.monotonic() + rest > deadline:
                 break
-            time.sleep(rest)
+            time.sleep(rest)  # waits for nothing: how long there is peace is a part of what the seed decides
             print(f"{deadline - time.monotonic():8.1f} {fault.__name__} after {rest:.2f} s", flush=True)
             fault(fleet)
             made[fault.__name__] += 1

@@ -72,7 +72,7 @@ def late(seconds):
     """Pass every reply on, but late."""
 
     def send(end, data):
-        time.sleep(seconds)
+        time.sleep(seconds)  # waits for nothing: being late is what this link does
         end.sendall(data)
 
     return lambda: send
