@@ -6,10 +6,12 @@ end what was counted, and how often it was asked for, is written as JSON.
 """
 
 import http.client
+import itertools
 import json
 import sys
 import threading
-import time
+
+from tests.conftest import wait_for
 
 VISITORS = 12
 
@@ -25,11 +27,9 @@ class Visitor(threading.Thread):
     def run(self):
         while not self.over.is_set():
             visit = f"{self.name}-{len(self.visits)}"
-            asked = 1
-            while not ask(self._port, "POST", visit):
-                asked += 1
-                time.sleep(0.05)
-            self.visits[visit] = asked
+            asks = itertools.count()
+            wait_for(lambda asks=asks, visit=visit: next(asks) >= 0 and ask(self._port, "POST", visit), 60, visit)
+            self.visits[visit] = next(asks)
 
 
 def ask(port, method="GET", visit=None):
