@@ -11,6 +11,8 @@ knows: what was voted before is finished, or never will be.  This rests on one
 server at a time writing to a storage.
 """
 
+import itertools
+import os
 import threading
 import time
 import uuid
@@ -85,13 +87,26 @@ class Marker:
     places: tuple[Place, ...] | None = None
 
 
+_process, _marked = "", itertools.count()
+
+
+def _name_process() -> None:
+    """Choose the half of a mark that no other process has; to choose all of it anew each time costs a system call."""
+    global _process
+    _process = uuid.uuid4().hex
+
+
+_name_process()
+os.register_at_fork(after_in_child=_name_process)
+
+
 def mark(transaction: Any) -> Marker:
     """Mark a transaction, so that its outcome can be asked for; costs nothing until the commit.
 
     Args:
         transaction: one that has begun; every attempt is one of its own.
     """
-    marker = Marker(uuid.uuid4().hex)
+    marker = Marker(f"{_process}-{next(_marked):x}")
     transaction.setExtendedInfo(KEY, marker.id)
     # Twice, so that the second time comes after all other hooks: these may
     # change objects, and by that bring in databases.
