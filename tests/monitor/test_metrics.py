@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import wait_for
+from tests.zeo.making import Attempt
 from zkfleet.errors import BadInput
 from zkfleet.monitor import COMMANDS, Column, Kind, Limits, fields, lines, table
 from zkfleet.monitor.families import families, is_told
@@ -140,6 +141,16 @@ def test_commands_that_block_have_one_thread_each_and_spoil_nothing(queues, comm
     assert len(begun) == 12
     released.set()
     wait_for(lambda: scrape()["zkfleet_command_answered", "stay7"] == 1)
+
+
+@pytest.mark.slow
+def test_what_hangs_is_waited_for_once_and_not_at_every_scrape(queues, commands):
+    released = threading.Event()
+    commands.command("stay", columns=QUEUES)(lambda: released.wait(30))
+    collector = Collector(Running(commands, Limits(deadline=0.5)))
+    scrapes = Attempt(lambda: [list(collector.collect()) for _ in range(60)])
+    assert len(scrapes.outcome(15) or ()) == 60
+    released.set()
 
 
 def test_two_that_scrape_at_once_ask_a_command_once(queues, commands):

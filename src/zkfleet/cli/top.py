@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from zkfleet.cli.monitor_options import with_monitors
 from zkfleet.cli.options import Ensemble, Seconds, with_ensemble, with_errors, with_format
 from zkfleet.cli.output import as_json
 from zkfleet.cli.zeo_options import with_asking
-from zkfleet.errors import ZkfleetError
+from zkfleet.errors import WaitTimedOut, ZkfleetError
 from zkfleet.monitor.client import Asking, Told, ask, at_once, reached
 from zkfleet.monitor.found import Found, found_in
 from zkfleet.zeo.surveying import Asking as AskingZeo
@@ -26,7 +27,7 @@ from zkfleet.zeo.surveying import Survey, survey
 if TYPE_CHECKING:
     from zkfleet.registry import Tree
 
-LONGEST_ASK = 5.0
+LONGEST_ASK, SHORTEST_ASK = 5.0, 0.05
 WIDTH_OF_A_PIPE = 200
 
 
@@ -126,12 +127,19 @@ def _found_or_not(one: Found, said: Process | ZkfleetError) -> Process:
 
 
 def _process(one: Found, how: Asking) -> Process:
-    def say(command: str) -> Told:
-        return ask(reached(one.address), [command], how, as_value=True)
-
-    told = say("process")
+    where, end = reached(one.address), time.monotonic() + how.timeout
+    told = ask(where, ["process"], how, as_value=True)
     if told.error:
         return Process(one.path, one.address, problem=told.error)
+
+    # What hangs, such as a check that reads from a ZEO server that is frozen, takes nothing from what was said before.
+    def say(command: str) -> Told:
+        left = max(SHORTEST_ASK, end - time.monotonic())
+        try:
+            return ask(where, [command], replace(how, timeout=left), as_value=True)
+        except WaitTimedOut:
+            return Told(False, error=f"{command}: no answer within {how.timeout:g} s")
+
     caches = say("zeoclient").value
     ready = say("ready")
     return Process(

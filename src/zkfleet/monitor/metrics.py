@@ -7,7 +7,7 @@ is late, or fails, is missing, and that is told; the others are there.
     REGISTRY.register(zkfleet.monitor.metrics.Collector())    # beside the application's own
 
 Who is late has a thread until it ends, and is not asked again before: there is
-never more than one thread for a command.
+never more than one thread for a command, and nobody waits for it once more.
 """
 
 import logging
@@ -53,6 +53,26 @@ class Said:
     has_nothing: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command that is run for whoever scrapes.
+
+    Attributes:
+        said: what comes of it.
+        end: when nobody waits for it any more, on the monotonic clock.
+    """
+
+    said: "Future[Said]"
+    end: float
+
+    def wait(self) -> Said | None:
+        """Return what came of it; None if that is late."""
+        try:
+            return self.said.result(max(0.0, self.end - time.monotonic()))
+        except TimeoutError:
+            return None
+
+
 class Collector(PrometheusCollector):
     """The numbers of all commands, for prometheus-client; any thread may collect, and several at a time.
 
@@ -64,7 +84,7 @@ class Collector(PrometheusCollector):
         if running is None:
             load()
         self._running = running or Running(COMMANDS, Limits())
-        self._asked: dict[str, Future[Said]] = {}
+        self._asked: dict[str, Asked] = {}
         self._doubtful: set[str] = set()
         self._lock = threading.Lock()
 
@@ -74,11 +94,10 @@ class Collector(PrometheusCollector):
 
     def collect(self) -> Iterator[Family]:
         """Yield all metrics, after at most the monitor's deadline."""
-        end = time.monotonic() + self._running.limits.deadline
         asked = [(command, self._ask(command)) for command in told(self._running.commands)]
         answered, well, seconds = about = _about_commands()
-        for command, future in asked:
-            said = _waited_for(future, end)
+        for command, one in asked:
+            said = one.wait()
             if said is not None and said.has_nothing:
                 continue
             found = None if said is None or said.answer is None else self._families(command, said.answer)
@@ -98,16 +117,17 @@ class Collector(PrometheusCollector):
                 logger.warning("metrics_left_out command=%s reason=%s", command.name, exc)
             return None
 
-    def _ask(self, command: Command) -> "Future[Said]":
+    def _ask(self, command: Command) -> Asked:
         with self._lock:
             under_way = self._asked.get(command.name)
-            if under_way is not None and not under_way.done():
+            if under_way is not None and not under_way.said.done():
                 return under_way
             future: Future[Said] = Future()
-            self._asked[command.name] = future
+            asked = Asked(future, time.monotonic() + self._running.limits.deadline)
+            self._asked[command.name] = asked
         if not command.blocks:
             self._run(command, future)
-            return future
+            return asked
         thread = threading.Thread(
             target=self._run, args=(command, future), name=f"{NAME}-metrics-{command.name}", daemon=True
         )
@@ -115,7 +135,7 @@ class Collector(PrometheusCollector):
             thread.start()
         except RuntimeError:  # the machine has no more threads for this process
             future.set_result(Said())
-        return future
+        return asked
 
     def _run(self, command: Command, future: "Future[Said]") -> None:
         begun, said = time.monotonic(), Said()
@@ -124,13 +144,6 @@ class Collector(PrometheusCollector):
             said = Said(reply.answer, time.monotonic() - begun, reply.outcome is Outcome.REFUSED)
         finally:
             future.set_result(said)
-
-
-def _waited_for(future: "Future[Said]", end: float) -> Said | None:
-    try:
-        return future.result(max(0.0, end - time.monotonic()))
-    except TimeoutError:
-        return None
 
 
 def _about_commands() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
