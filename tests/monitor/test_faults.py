@@ -1,7 +1,6 @@
 """Bad input and worse clients: memory stays bounded, and the process serves on."""
 
 import os
-import signal
 import socket
 import threading
 import time
@@ -11,12 +10,11 @@ import pytest
 
 from tests.conftest import wait_for
 from tests.monitor.conftest import Client, ask
+from tests.monitor.forks import FORKS, in_a_child
 from zkfleet import monitor
 from zkfleet.monitor import Limits
 
 MIB = 1 << 20
-# Later Pythons warn of every fork of a process with threads.
-FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture
@@ -284,57 +282,6 @@ def test_a_removed_socket_file_is_made_again(start):
     started = start(limits=Limits(looks=0.05))
     os.unlink(started.address)
     wait_for(lambda: os.path.exists(started.address))
-    assert serves_on(started.address)
-
-
-@FORKS
-def test_a_forked_child_answers_nobody_and_leaves_the_socket(start):
-    started = start()
-    with Client(started.address) as client:
-        client.send(b"interactive\n").line()
-        child = os.fork()
-        if child == 0:
-            started.close()
-            signal.pause()
-            os._exit(0)
-        try:
-            assert serves_on(started.address)
-            assert client.send(b"health\n").line() == "OK\n"
-            # The child has the connection no more: its end is ours alone to tell.
-            assert client.send(b"quit\n").rest() == "Goodbye.\n"
-            started.close()
-            with pytest.raises(OSError):
-                Client(started.address)
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-
-
-def in_a_child(function):
-    """What a function returns, a text, in a forked child."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        child = os.fork()
-        if child == 0:
-            try:
-                said = function()
-            except BaseException as exc:
-                said = repr(exc)
-            ours.send(said.encode() or b"nothing")
-            os._exit(0)
-        os.waitpid(child, 0)
-        return theirs.recv(1000).decode()
-
-
-@FORKS
-def test_a_child_may_have_a_monitor_of_its_own(start, tmp_path):
-    started = start()
-
-    def child():
-        with monitor.start(str(tmp_path / "child.sock")) as own:
-            return ask(own.address, "health")
-
-    assert in_a_child(child) == "OK\n"
     assert serves_on(started.address)
 
 

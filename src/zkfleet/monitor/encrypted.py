@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from zkfleet.errors import BadInput
+from zkfleet.monitor.listening import leave_to_parent
 from zkfleet.monitor.talking import Switchboard, Talk
 
 PIECE = 64 << 10
@@ -80,7 +81,8 @@ class Encrypted(asyncio.Protocol):
         self._transport.abort()
 
     def leave_to_parent(self) -> None:
-        """Nothing: asyncio does not give its sockets away, and this one is closed when the child ends."""
+        """Close it here alone."""
+        leave_to_parent(self._transport.get_extra_info("socket").fileno())
 
     def pause(self) -> None:
         """Read nothing."""

@@ -37,25 +37,23 @@ class Readiness:
     """The checks that say whether this process can do its work; any thread may use it."""
 
     def __init__(self) -> None:
-        self._checks: dict[str, Check] = {}
+        self._checks: dict[str, Check] = {}  # replaced as a whole, so that who reads it needs no lock
         self._lock = threading.Lock()
         self._has_been = False
 
     def add(self, name: str, check: Check) -> None:
         """Have a check asked, in place of another of this name."""
         with self._lock:
-            self._checks[name] = check
+            self._checks = {**self._checks, name: check}
 
     def remove(self, name: str) -> None:
         """Forget a check, if it is there."""
         with self._lock:
-            self._checks.pop(name, None)
+            self._checks = {one: check for one, check in self._checks.items() if one != name}
 
     def findings(self) -> list[Finding]:
         """Ask all checks, in the order of their names; this may block."""
-        with self._lock:
-            checks = sorted(self._checks.items())
-        found = [Finding(name, _reason(check)) for name, check in checks]
+        found = [Finding(name, _reason(check)) for name, check in sorted(self._checks.items())]
         self._has_been = self._has_been or not any(one.reason for one in found)
         return found
 

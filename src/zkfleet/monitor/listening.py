@@ -168,6 +168,15 @@ def identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def leave_to_parent(number: int) -> None:
+    """In a forked child: close a socket of the parent's here alone, whose number somebody else closes later."""
+    if number < 0:
+        return  # it is closed
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)
+
+
 def may_come_in(peer: socket.socket) -> bool:
     """Tell whether the other end of a Unix socket is this user's, or root's.
 

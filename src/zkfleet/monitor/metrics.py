@@ -22,6 +22,7 @@ from zkfleet.monitor.answers import Answer
 from zkfleet.monitor.asking import Call, Outcome
 from zkfleet.monitor.commands import COMMANDS, Command
 from zkfleet.monitor.families import PREFIX, Family, families, told
+from zkfleet.monitor.forking import renew_in_children
 from zkfleet.monitor.limits import Limits
 from zkfleet.monitor.loading import load
 from zkfleet.monitor.running import NAME, Running
@@ -87,6 +88,11 @@ class Collector(PrometheusCollector):
         self._asked: dict[str, Asked] = {}
         self._doubtful: set[str] = set()
         self._lock = threading.Lock()
+        renew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """In a forked child: nothing has been asked."""
+        self._asked, self._lock = {}, threading.Lock()
 
     def describe(self) -> list[Family]:
         """Return all metrics, without a number in them; no command is run."""

@@ -18,6 +18,7 @@ from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Answer
 from zkfleet.monitor.asking import Call, Outcome, Reply, failure, refusal, reply, trouble
 from zkfleet.monitor.commands import Commands, Says
+from zkfleet.monitor.forking import renew_in_children
 from zkfleet.monitor.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ class Running:
         self.commands, self.limits, self.actions = commands, limits, actions
         self.jobs: set[Job] = set()
         self._lock = threading.Lock()
+        renew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """In a forked child: no job is under way."""
+        self.jobs, self._lock = set(), threading.Lock()
 
     def now(self, call: Call, *, show_traceback: bool = False) -> Reply:
         """Run a command on this thread, and return what is written of its answer, whatever it does."""

@@ -53,7 +53,6 @@ class Monitor:
         self._file = identity(self._path) if self._path else None
         bound = listener.getsockname()
         self.address = self._path or str(Endpoint(bound[0], bound[1]))
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
         self._look_no_more: Callable[[], object] = lambda: None
@@ -94,7 +93,7 @@ class Monitor:
     def close(self) -> None:
         """Take it out of its registry, let nobody in any more, break its connections.  Twice is fine."""
         with self._lock:
-            if self._is_closed or os.getpid() != self._process:
+            if self._is_closed:
                 return
             self._is_closed = True
         _OPEN.discard(self)
@@ -114,7 +113,7 @@ class Monitor:
 
     def leave_to_parent(self) -> None:
         """In a forked child: keep nothing open that is the parent's, and answer nobody."""
-        self._is_closed = True
+        self._is_closed, self._lock = True, threading.Lock()
         self._listener.close()
         self.board.leave_to_parent()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zkfleet.errors import BadInput, MissingDependency
-from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, may_come_in, newcomers
+from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, leave_to_parent, may_come_in, newcomers
 from zkfleet.monitor.opening import Opener
 from zkfleet.monitor.running import Running
 from zkfleet.monitor.talking import Speak, Switchboard, Talk
@@ -171,7 +171,8 @@ class Connection(protocol.Protocol):
         self.transport.abortConnection()
 
     def leave_to_parent(self) -> None:
-        """Nothing: a forked child has to leave the whole reactor alone."""
+        """Close it here alone; a forked child has to leave the reactor as it is."""
+        leave_to_parent(self.transport.fileno())
 
     def pause(self) -> None:
         """Read nothing."""
