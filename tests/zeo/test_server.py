@@ -11,6 +11,8 @@ from ZODB.MappingStorage import MappingStorage
 import zkfleet
 from tests.conftest import wait_for
 from tests.monitor.conftest import ask
+from tests.monitor.conftest import trusting as trusting
+from tests.monitor.test_security import heard
 from tests.zeo import making
 from zkfleet import monitor
 from zkfleet.endpoints import Endpoint
@@ -327,10 +329,67 @@ def test_a_monitor_on_a_unix_socket_is_not_in_the_tree(tree, hosts, tmp_path):
     assert not os.path.exists(path)
 
 
-def test_a_monitor_that_other_machines_reach_is_refused(tree, hosts):
-    with pytest.raises(BadInput, match="answers everybody"):
-        Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more="monitor-server 0.0.0.0:0")).start()
+def guarded(hosts, *keys, at="0.0.0.0:0"):
+    return making.a_config(address="127.0.0.1", zookeeper=hosts, more="\n".join([f"monitor-server {at}", *keys]))
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("s3cret\n")
+    file.chmod(0o600)
+    return file
+
+
+def test_a_monitor_that_other_machines_reach_is_refused_before_anything_is_open(tree, hosts, certificates):
+    with pytest.raises(BadInput, match=r"monitor-server: .* answers everybody") as refused:
+        Server(guarded(hosts))
+    assert "monitor-token-file" in refused.value.hint
+    with pytest.raises(BadInput, match="answers everybody"):  # TLS alone tells nobody who asks
+        Server(
+            guarded(hosts, f"monitor-certificate {certificates}/server.crt", f"monitor-key {certificates}/server.key")
+        )
     assert making.addresses(tree) == []
+
+
+def test_a_monitor_that_other_machines_reach_has_a_token(tree, hosts, token_file):
+    with Server(guarded(hosts, f"monitor-token-file {token_file}", "advertise 127.0.0.1")):
+        address = said(tree)["monitor"]
+        assert address.startswith("127.0.0.1:")
+        assert ask(address, "token s3cret", "health") == "OK\n"
+        assert "no such token" in ask(address, "health")
+
+
+def test_a_monitor_that_other_machines_reach_asks_for_certificates(tree, hosts, certificates, trusting):
+    keys = [f"monitor-certificate {certificates}/server.crt", f"monitor-key {certificates}/server.key"]
+    with Server(guarded(hosts, *keys, f"monitor-authorities {certificates}/client.crt", "advertise 127.0.0.1")):
+        address = said(tree)["monitor"]
+        assert ask(address, "health", tls=trusting(certificates, name="client")) == "OK\n"
+        assert heard(address, "health", tls=trusting(certificates)) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [
+        (None, 0o600, "no token can be read"),
+        ("", 0o600, "there is no token in it"),
+        ("two words", 0o600, "a token is one word"),
+        ("s3cret", 0o640, "others than its owner may use it"),
+        ("s3cret", 0o604, "others than its owner may use it"),
+    ],
+)
+def test_a_token_that_is_none_or_no_secret_is_refused(hosts, token_file, text, mode, message):
+    token_file.unlink()
+    if text is not None:
+        token_file.write_text(text)
+        token_file.chmod(mode)
+    with pytest.raises(BadInput, match=message):
+        Server(guarded(hosts, f"monitor-token-file {token_file}", at="127.0.0.1:0"))
+
+
+def test_certificates_of_a_monitor_that_cannot_be_had_are_refused(hosts, tmp_path):
+    with pytest.raises(BadInput, match="no TLS with"):
+        Server(guarded(hosts, f"monitor-certificate {tmp_path}/none", at="127.0.0.1:0"))
 
 
 def test_a_server_whose_monitors_port_is_taken_serves_without(tree, hosts, caplog):

@@ -4,6 +4,7 @@ import pytest
 
 from tests.zeo.making import a_config
 from zkfleet.errors import BadInput
+from zkfleet.zeo.monitored import Monitored
 from zkfleet.zeo.settings import Options, read_settings
 
 HOSTS = "127.0.0.1:2181"
@@ -72,7 +73,7 @@ def test_old_files_with_everything_in_them_are_read():
     assert settings.address == ("", 8100)
     assert list(settings.storages) == ["first", "second"]
     assert settings.zookeeper.session_timeout == 10
-    assert settings.zookeeper.monitor == ("127.0.0.1", 9090)
+    assert settings.zookeeper.monitor == Monitored(("127.0.0.1", 9090))
     assert settings.options["transaction_timeout"] == 30
     assert settings.options["invalidation_queue_size"] == 500
 
@@ -106,7 +107,26 @@ def test_all_keys_of_the_section():
     assert zookeeper.standby
     assert zookeeper.drain_timeout == 2.5
     assert zookeeper.session_timeout == 1.5
-    assert zookeeper.monitor == "/tmp/monitor"
+    assert zookeeper.monitor == Monitored("/tmp/monitor")
+
+
+def test_keys_about_who_may_ask_the_monitor():
+    more = "monitor-server 9090\nmonitor-token-file /t\nmonitor-certificate /c\nmonitor-key /k\nmonitor-authorities /a"
+    zookeeper = read_settings(a_config(zookeeper=HOSTS, more=more)).zookeeper
+    assert zookeeper.monitor == Monitored(("", 9090), token_file="/t", certificate="/c", key="/k", authorities="/a")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("monitor-token-file /t", "monitor-token-file is of no use without monitor-server"),
+        ("monitor-server 9090\nmonitor-key /k", "monitor-key is of no use without monitor-certificate"),
+        ("monitor-server 9090\nmonitor-authorities /a", "monitor-authorities is of no use without monitor-certificate"),
+    ],
+)
+def test_a_key_about_the_monitor_that_does_nothing_is_refused(more, said):
+    with pytest.raises(BadInput, match=said):
+        read_settings(a_config(zookeeper=HOSTS, more=more))
 
 
 STORAGES = "<mappingstorage main>\n</mappingstorage>\n<mappingstorage Other>\n</mappingstorage>\n"

@@ -20,6 +20,7 @@ from zkfleet.zeo.announcing import RETRY_AFTER, Announcer, Concern
 from zkfleet.zeo.connections import FENCE
 from zkfleet.zeo.duty import State, Stop
 from zkfleet.zeo.insides import require
+from zkfleet.zeo.monitored import published
 from zkfleet.zeo.service import Service
 from zkfleet.zeo.serving import LAST_WORDS, always
 from zkfleet.zeo.settings import Settings, ZooKeeper, read_settings
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from zkfleet.monitor import Monitor
 
 logger = logging.getLogger(__name__)
-
-LOOPBACK = "127.0.0.1"
 
 
 class Server:
@@ -61,6 +60,8 @@ class Server:
         self._allows = may_commit
         self._lock = threading.Lock()
         self._closed = False
+        monitored = self._settings.zookeeper.monitor if self._settings.zookeeper else None
+        self._start_monitor = monitored.starter() if monitored else None
         self._announcer = self._make_announcer(registry)
         self._service = Service(self._settings, self._announcer, self._may_commit)
         self._standby: Standby | None = None
@@ -160,16 +161,13 @@ class Server:
 
     def _open_monitor(self) -> None:
         """Start the monitor, if one is wished, and have its address registered."""
-        where = self._settings.zookeeper.monitor if self._settings.zookeeper else None
-        if where is None:
+        zookeeper = self._settings.zookeeper
+        if self._start_monitor is None or zookeeper is None or zookeeper.monitor is None:
             return
-        from zkfleet.monitor import start
-
-        # A port alone is one of this machine's, as it is for all monitors.
-        started = start(where if isinstance(where, str) else (where[0] or LOOPBACK, where[1]))
+        started = self._start_monitor()
         if started:
             self._monitor = started
-            self._service.monitor = "" if isinstance(where, str) else started.address
+            self._service.monitor = published(started, zookeeper.monitor.address, zookeeper.advertise)
 
     def _close_monitor(self) -> None:
         if self._monitor is not None:

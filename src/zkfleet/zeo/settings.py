@@ -19,6 +19,7 @@ from ZEO.runzeo import ZEOOptions
 from zkfleet.errors import BadInput
 from zkfleet.registry.connecting import LONGEST, client_options
 from zkfleet.zeo.insides import Repair, require
+from zkfleet.zeo.monitored import Monitored
 
 CONFIGURATION = Repair(
     "a configuration with a <zookeeper> section",
@@ -53,7 +54,7 @@ class ZooKeeper:
         connection: the ensemble; None for the default.
         path: of the service; "" if all storages have a path of their own.
         session_timeout: seconds.
-        monitor: where the monitor is to listen, `(host, port)` or a Unix path, or None.
+        monitor: how the server is asked what it does, or None.
         advertise: what to register instead of the host, or None.
         standby: whether to serve only while no other server does.
         drain_timeout: seconds.
@@ -63,7 +64,7 @@ class ZooKeeper:
     connection: str | None
     path: str
     session_timeout: float
-    monitor: tuple[str, int | None] | str | None
+    monitor: Monitored | None
     advertise: str | None
     standby: bool
     drain_timeout: float
@@ -79,7 +80,7 @@ class ZooKeeper:
             connection=section.connection,
             path=section.path or "",
             session_timeout=section.session_timeout or 10.0,
-            monitor=section.monitor_server.address if section.monitor_server else None,
+            monitor=Monitored.of_section(section),
             advertise=section.advertise,
             standby=section.standby,
             drain_timeout=section.drain_timeout,

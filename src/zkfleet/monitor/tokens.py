@@ -1,0 +1,41 @@
+"""Where is a token kept?
+
+In a file that its owner alone can read: a command line and a configuration are
+read by more people than may ask.
+"""
+
+import os
+import stat
+
+from zkfleet.errors import BadInput
+from zkfleet.monitor.places import check_token
+
+ROOT = 0
+
+
+def token_in(file: str) -> str:
+    """Return the token in a file.
+
+    Raises:
+        BadInput: it cannot be read, others may read it, or it holds something else than one word.
+    """
+    try:
+        with open(file, encoding="utf-8") as opened:
+            _check_private(file, os.fstat(opened.fileno()))
+            token = opened.read().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadInput(f"{file}: no token can be read: {exc}", hint="put one word there") from exc
+    if not token:
+        raise BadInput(f"{file}: there is no token in it", hint="put one word there")
+    try:
+        check_token(token)
+    except BadInput as exc:
+        raise BadInput(f"{file}: {exc}", hint=exc.hint) from exc
+    return token
+
+
+def _check_private(file: str, found: os.stat_result) -> None:
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise BadInput(f"{file}: others than its owner may use it", hint=f"chmod 600 {file}, and choose another token")
+    if found.st_uid not in (os.geteuid(), ROOT):
+        raise BadInput(f"{file}: it is another user's", hint="let it belong to the user of this process")
