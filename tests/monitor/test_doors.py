@@ -1,5 +1,6 @@
 """What is answered does not depend on the door."""
 
+import json
 import threading
 
 import pytest
@@ -22,6 +23,8 @@ SCRIPTS = [
     ["nothing"],
     ["slow 1 2"],
     ["sum", "1 2", "", "3", "quit", "health"],
+    ["json sum", "1 2", "", "3", "quit", "health"],
+    ["told sum 1", "2", "quit"],
     ["interactive", "slow", "", "json health", "parts", "quit", "health"],
     ["x" * 9000],
     ["token any", "health"],
@@ -75,6 +78,12 @@ def test_all_doors_say_the_same(start, commands, address):
         assert len(set(answers.values())) == 1, (script, answers)
     assert said["late",]["thread"] == "late: no answer in 0.05 s\n"
     assert said["sum", "1 2", ""]["thread"] == "0\n3\n0\n3\nenough\n"
+    assert [json.loads(line)["answer"] for line in said["json sum", "1 2", ""]["thread"].splitlines()] == [
+        ["0"], ["3"], ["0"], ["3"], ["enough"],
+    ]  # fmt: skip
+    assert [json.loads(line)["text"] for line in said["told sum 1", "2", "quit"]["thread"].splitlines()] == [
+        "1\n", "2\n", "enough\n",
+    ]  # fmt: skip
     assert said["x" * 9000,]["thread"] == "a line of more than 8192 bytes\n"
 
 

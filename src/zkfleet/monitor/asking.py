@@ -88,6 +88,11 @@ def _in_json(words: Sequence[str]) -> bool:
     return words[0] in (JSON, TOLD) and len(words) > 1
 
 
+def naming(words: Sequence[str]) -> Sequence[str]:
+    """Return those of a line's words that say what its arguments are for: a command, perhaps with `json` before it."""
+    return words[: 2 if _in_json(words) else 1]
+
+
 def find(commands: Commands, name: str) -> Command:
     """Return the command of a name.
 

@@ -13,7 +13,7 @@ import hmac
 from dataclasses import dataclass
 
 from zkfleet.monitor.answers import Mode
-from zkfleet.monitor.asking import Call, Reply
+from zkfleet.monitor.asking import Call, Reply, naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Conversation:
         if is_first and (self._token or words[:1] == ["token"]):
             return self._admit(words)
         if self.mode is Mode.MORE:
-            words = [self._last[0], *words]
+            words = [*naming(self._last), *words]
         elif words:
             self._last = tuple(words)
         elif self._last:
