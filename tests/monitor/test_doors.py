@@ -153,9 +153,3 @@ def test_a_monitor_whose_command_blocks_the_loop_says_that_it_cannot_be_closed_y
         released.set()
         assert client.rest() == "late\n"
     wait_for(lambda: "zkfleet-monitor" not in {one.name for one in threading.enumerate()})
-
-
-def test_tls_is_not_for_twisted(start, certificates):
-    tls = monitor.Certificates(str(certificates / "server.crt"), str(certificates / "server.key"))
-    with running("twisted") as loop, pytest.raises(BadInput, match="contexts of its own"):
-        loop.call(lambda: start(0, door=loop.door, tls=tls))

@@ -71,7 +71,7 @@ def test_a_child_answers_nobody_and_holds_no_connection_open(start, name, addres
                     Client(started.address)
 
 
-@pytest.mark.parametrize("name", ["thread", "asyncio"])
+@pytest.mark.parametrize("name", LOOPS)
 def test_a_child_holds_no_encrypted_connection_open(start, certificates, trusting, name):
     tls = Certificates(str(certificates / "server.crt"), str(certificates / "server.key"))
     with running(name) as loop:

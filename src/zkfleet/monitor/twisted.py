@@ -5,16 +5,18 @@
 A front door of its own, so that Twisted loads only for those who ask.
 """
 
+import logging
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 
-from zkfleet.errors import BadInput, MissingDependency
+from zkfleet.errors import MissingDependency
 from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, leave_to_parent, may_come_in, newcomers
 from zkfleet.monitor.opening import Opener
 from zkfleet.monitor.running import Running
 from zkfleet.monitor.talking import Speak, Switchboard, Talk
+from zkfleet.monitor.tunnel import Tunnel
 
 try:
     from twisted.internet import interfaces, protocol
@@ -22,7 +24,10 @@ try:
 except ImportError as exc:
     raise MissingDependency("this door stands on Twisted", hint="pip install 'zkfleet[twisted]'") from exc
 
+logger = logging.getLogger(__name__)
+
 SECONDS_FOR_LAST_WORDS = 1.0
+SECONDS_FOR_A_HANDSHAKE = 10.0
 
 
 def in_reactor(reactor: Any = None) -> Opener:
@@ -33,9 +38,7 @@ def in_reactor(reactor: Any = None) -> Opener:
     """
 
     def open_door(listener: socket.socket, running: Running, speak: Speak, tls: ssl.SSLContext | None) -> InReactor:
-        if tls is not None:
-            raise BadInput("Twisted's TLS has contexts of its own", hint="leave out tls=, or the door")
-        return InReactor(reactor or _global_reactor(), listener, running, speak)
+        return InReactor(reactor or _global_reactor(), listener, running, speak, tls)
 
     return open_door
 
@@ -49,19 +52,28 @@ def _global_reactor() -> Any:
 class InReactor:
     """A monitor in a reactor that somebody else runs; to be closed on the reactor's thread."""
 
-    def __init__(self, reactor: Any, listener: socket.socket, running: Running, speak: Speak) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        listener: socket.socket,
+        running: Running,
+        speak: Speak,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.board = Switchboard(running, ReactorClock(reactor), speak)
-        self._reactor = reactor
-        self._listener = Listener(reactor, listener, Factory(self.board))
+        self._reactor, self._factory = reactor, Factory(self.board, tls)
+        self._listener = Listener(reactor, listener, self._factory)
 
     def listen_at(self, listener: socket.socket) -> None:
         """Let clients in there from now on."""
         self._listener.close()
-        self._listener = Listener(self._reactor, listener, Factory(self.board))
+        self._listener = Listener(self._reactor, listener, self._factory)
 
     def close(self) -> None:
         """Let nobody in any more, and break all connections."""
         self._listener.close()
+        for one in list(self._factory.handshakes):
+            one.abort()
         self.board.close()
 
 
@@ -130,12 +142,13 @@ class Factory(protocol.Factory):
 
     noisy = False
 
-    def __init__(self, board: Switchboard) -> None:
-        self.board = board
+    def __init__(self, board: Switchboard, tls: ssl.SSLContext | None = None) -> None:
+        self.board, self.tls = board, tls
+        self.handshakes: set[Encrypted] = set()
 
     def buildProtocol(self, _addr: object) -> "Connection":  # noqa: N802  Twisted's name
         """Return the next one's."""
-        return Connection(self.board)
+        return Connection(self.board) if self.tls is None else Encrypted(self.board, self.tls, self.handshakes)
 
 
 @implementer(interfaces.IHalfCloseableProtocol, interfaces.IPushProducer)
@@ -234,3 +247,61 @@ class Connection(protocol.Protocol):
         # To close now would take from a client that sends on what it has not read yet.
         self.transport.loseWriteConnection()
         self._stop_waiting = self._board.clock.later(SECONDS_FOR_LAST_WORDS, self.abort)
+
+
+class Encrypted(Connection):
+    """One connection over TLS, which Twisted knows nothing of: its own has contexts of another library."""
+
+    def __init__(self, board: Switchboard, tls: ssl.SSLContext, handshakes: "set[Encrypted]") -> None:
+        super().__init__(board)
+        self._tunnel, self._handshakes = Tunnel(tls), handshakes
+        self._is_in = False
+
+    def write(self, data: bytes) -> None:
+        """Write, now or later."""
+        super().write(self._tunnel.sealed(data))
+
+    def connectionMade(self) -> None:  # noqa: N802  Twisted's name
+        """Wait for the handshake."""
+        self.transport.registerProducer(self, True)
+        if len(self._handshakes) >= self._board.limits.connections:
+            self.abort()
+            return
+        self._handshakes.add(self)
+        self._stop_waiting = self._board.clock.later(SECONDS_FOR_A_HANDSHAKE, self.abort)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802  Twisted's name
+        """Have what it says acted on."""
+        if self._closes:
+            return
+        try:
+            said = self._tunnel.received(data)
+        except ssl.SSLError as exc:
+            logger.info("client_refused reason=%s", exc)
+            self._closes = True
+            self.transport.write(self._tunnel.leaving())
+            self.transport.loseConnection()
+            return
+        self.transport.write(self._tunnel.leaving())
+        if self._tunnel.is_open and not self._is_in:
+            self._is_in = True
+            self._stop_waiting()
+            self._handshakes.discard(self)
+            self._board.take_in(self._talk)
+        if said and not self._closes:
+            self._talk.received(said)
+        if self._tunnel.has_ended:
+            self.transport.loseConnection()
+
+    def readConnectionLost(self) -> None:  # noqa: N802  Twisted's name
+        """End with the client: there is nothing half open over TLS."""
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: object = None) -> None:  # noqa: N802  Twisted's name
+        """End."""
+        self._handshakes.discard(self)
+        super().connectionLost(reason)
+
+    def _finish(self) -> None:
+        self.transport.write(self._tunnel.closed())
+        super()._finish()
