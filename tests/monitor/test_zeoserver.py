@@ -7,6 +7,8 @@ from tests.conftest import wait_for
 from tests.monitor.conftest import ask
 from tests.zeo import making
 from zkfleet import monitor
+from zkfleet.monitor.families import families
+from zkfleet.monitor.zeoserver import zeoserver
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def test_a_server_says_what_it_has_done(say, server):
     making.commit(server.acceptor.addr)
     (said,) = told(say, "zeoserver")
     assert said["server"] == f"127.0.0.1:{server.acceptor.addr[1]}"
-    assert (said["storage"], said["commits"], said["waiting"]) == ("1", 1, 0)
+    assert (said["storage"], said["commits"]) == ("1", 1)
+    assert (said["commit_lock_held"], said["commit_lock_waiting"]) == (0, 0)
 
 
 def test_who_holds_the_lock_is_found_and_sent_away(say, server):
@@ -50,6 +53,20 @@ def test_who_holds_the_lock_is_found_and_sent_away(say, server):
         assert say(f"kick {holder['client']}") == f"kicked {holder['client']}: {holder['peer']}\n"
         assert isinstance(other.outcome(), bytes)
     wait_for(lambda: say("locks") == "nobody holds a commit lock\n")
+
+
+def test_a_lock_that_is_held_is_told_in_numbers(server):
+    def found():
+        told = families(monitor.COMMANDS.get("zeoserver"), zeoserver())
+        return {one.name: sample.value for one in told for sample in one.samples if sample.labels["storage"] == "1"}
+
+    held, waiting = "zkfleet_zeoserver_commit_lock_held_seconds", "zkfleet_zeoserver_commit_lock_waiting"
+    with making.a_holder(server.acceptor.addr) as (storage, t):
+        other = making.Attempt(making.commit, server.acceptor.addr)
+        wait_for(lambda: found()[held] > 0 and found()[waiting] == 1, what="somebody waits for the lock")
+        storage.tpc_abort(t)
+        assert isinstance(other.outcome(), bytes)
+    wait_for(lambda: (found()[held], found()[waiting]) == (0, 0), what="nobody has the lock")
 
 
 def test_a_client_that_is_not_there_cannot_be_sent_away(say, server):

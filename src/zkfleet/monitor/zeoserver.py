@@ -14,7 +14,10 @@ ZEOSERVER = [
     STORAGE,
     Column("clients", "Connections to the storage.", kind=Kind.GAUGE),
     Column("transactions", "Transactions under way.", kind=Kind.GAUGE),
-    Column("waiting", "Those that wait for the commit lock.", kind=Kind.GAUGE),
+    Column(
+        "commit_lock_held", "For how long the commit lock has been held; 0 if nobody has it.", "seconds", Kind.GAUGE
+    ),
+    Column("commit_lock_waiting", "Transactions that wait for it.", kind=Kind.GAUGE),
     Column("loads", "Objects loaded.", kind=Kind.COUNTER),
     Column("stores", "Objects stored.", kind=Kind.COUNTER),
     Column("commits", "Transactions committed.", kind=Kind.COUNTER),
@@ -52,9 +55,12 @@ INVALIDATIONS = [
 _STATUS = {
     "clients": "connections",
     "transactions": "active_txns",
+    "commit_lock_waiting": "waiting",
+    **{name: name for name in ("loads", "stores", "commits", "aborts", "conflicts")},
     "resolved": "conflicts_resolved",
     "last": "last-transaction",
 }
+"""What a server calls these columns."""
 
 
 @command("zeoserver", columns=ZEOSERVER)
@@ -64,9 +70,10 @@ def zeoserver() -> Answer:
 
     rows: list[dict[str, Value]] = []
     for server in look_inside(TIMEOUT):
+        held = {one.storage: round(one.held, 3) for one in server.clients if one.held is not None}
         for name, said in server.storages.items():
-            told = {column.name: said[_STATUS.get(column.name, column.name)] for column in ZEOSERVER[2:]}
-            rows.append({"server": server.address, "storage": name, **told})
+            told = {column: said[key] for column, key in _STATUS.items()}
+            rows.append({"server": server.address, "storage": name, "commit_lock_held": held.get(name, 0.0), **told})
     return table(ZEOSERVER, rows)
 
 
