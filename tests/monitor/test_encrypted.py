@@ -113,7 +113,9 @@ def test_who_begins_a_handshake_and_is_silent_is_hung_up_on(opened, trusting, ce
     assert ask(started.address, "quit", tls=trusting(certificates)) == "Goodbye.\n"
 
 
-def test_many_silent_handshakes_keep_no_more_than_so_many_open(opened, trusting, certificates):
+def test_many_silent_handshakes_keep_no_more_than_so_many_open(opened, trusting, certificates, monkeypatch):
+    for room in ("aio", "twisted"):
+        monkeypatch.setattr(f"zkfleet.monitor.{room}.SECONDS_FOR_A_HANDSHAKE", 60)
     started = opened(limits=Limits(connections=3))
     silent = [Client(started.address) for _ in range(10)]
     assert all(hung_up(one) for one in silent[3:])
