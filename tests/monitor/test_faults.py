@@ -1,4 +1,4 @@
-"""Bad input and worse clients: memory stays bounded, and the process serves on."""
+"""Bad input and worse clients, at every door: memory stays bounded, and the process serves on."""
 
 import os
 import socket
@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import wait_for
 from tests.monitor.conftest import Client, ask
+from tests.monitor.doors import LOOPS, running
 from tests.monitor.forks import FORKS, in_a_child
 from zkfleet import monitor
 from zkfleet.monitor import Limits
@@ -49,6 +50,21 @@ def commands(commands):
         raise KeyboardInterrupt
 
     return commands
+
+
+@pytest.fixture(params=LOOPS)
+def start(request, start):
+    """Starts monitors as `start` does, at each of the doors."""
+    with running(request.param) as loop:
+        started = []
+
+        def start_one(*arguments, **options):
+            started.append(loop.call(lambda: start(*arguments, door=loop.door, **options)))
+            return started[-1]
+
+        yield start_one
+        for one in started:
+            loop.call(one.close)
 
 
 def serves_on(address):
@@ -128,6 +144,7 @@ def test_1000_idle_connections_keep_nobody_out(start):
     wait_for(lambda: not started.board.talks)
 
 
+@pytest.mark.slow
 def test_who_is_being_answered_or_stays_makes_no_room(start):
     started = start(limits=Limits(connections=2))
     with Client(started.address) as first, Client(started.address) as second:

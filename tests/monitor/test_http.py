@@ -119,6 +119,25 @@ def test_a_command_that_fails_or_is_late_says_so(web, commands):
     assert (status, json.loads(text)["error"]) == (503, "no answer in 0.05 s")
 
 
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_command_that_ends_the_process_or_never_ends_harms_nobody(web, commands, blocks):
+    @commands.command("exits", blocks=blocks)
+    def exits():
+        raise SystemExit(3)
+
+    @commands.command("forever", blocks=blocks)
+    def forever():
+        while True:
+            yield "and on and on\n"
+
+    started = web(limits=Limits(answer=10_000))
+    for name, said in [("exits", "SystemExit: 3"), ("forever", "more than 10000 bytes")]:
+        status, text = asked(started, f"/commands/{name}.json")
+        assert status == 500
+        assert said in json.loads(text)["error"]
+    assert asked(started, "/health") == (200, "OK\n")
+
+
 # -- who may ask
 
 
