@@ -1,19 +1,19 @@
 """A ZEO server that is frozen: who asks its clients, and who asks the server, has an answer in time all the same."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import urllib.request
 
 import pytest
-from click.testing import CliRunner
 
+from tests.cli.test_monitor import ZKFLEET
 from tests.conftest import wait_for
 from tests.monitor.conftest import ask
 from tests.monitor.test_metrics import found_in
 from tests.zeo import making
-from zkfleet.cli import main
 
 # Its check and one command of its own read from the database: they hang as long as the server does.
 CLIENT = """
@@ -71,7 +71,8 @@ def shop(hosts, server):
 @pytest.fixture
 def zkfleet(hosts):
     def run(*words):
-        return CliRunner(env={"ZKFLEET_ZOOKEEPER": hosts}).invoke(main, words).stdout
+        env = {**os.environ, "ZKFLEET_ZOOKEEPER": hosts}
+        return subprocess.run([*ZKFLEET, *words], env=env, capture_output=True, text=True, timeout=30).stdout
 
     return run
 
