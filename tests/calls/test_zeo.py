@@ -10,6 +10,9 @@ import transaction
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 from ZODB import DB
+from ZODB.DemoStorage import DemoStorage
+from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 
 from tests.calls.conftest import get, put
 from tests.calls.things import Counter
@@ -338,3 +341,46 @@ def test_a_commit_that_never_finished_needs_no_answer(db, link, counter, server,
     server.start()
     assert result.result(20) == 1
     assert calls.statistics().outcomes_unknown == before.outcomes_unknown
+
+
+# -- a server and a storage of the process itself, in one transaction
+
+
+@pytest.fixture
+def local(request, db, tmp_path):
+    """A database beside the one on the server; each test says of which kind."""
+    place = str(tmp_path / "local.fs") if request.param is FileStorage else "local"
+    local = DB(request.param(place), databases=db.databases, database_name="local")
+    put(local, counter=Counter())
+    yield local
+    local.close()
+
+
+def add_to_both(counter):
+    counter._p_jar.get_connection("local").root()["counter"].add()
+    return counter.add()
+
+
+@pytest.mark.parametrize("local", [FileStorage], indirect=True)
+def test_a_lost_reply_is_made_good_if_every_database_has_the_transaction(db, local, counter, link):
+    link.lose("tpc_finish", "reply")
+    assert threads.run(Counter.run, counter, add_to_both, policy=PATIENT) == 1
+    assert link.lost.is_set()
+    assert (get(db), get(local)) == (1, 1)
+
+
+@pytest.mark.parametrize("local", [MappingStorage, DemoStorage], indirect=True)
+def test_a_database_that_cannot_be_asked_leaves_a_lost_reply_unknown(db, local, counter, link):
+    link.lose("tpc_finish", "reply")
+    with pytest.raises(CommitUnknown, match=r"local: unknown .*keeps no log"):
+        threads.run(Counter.run, counter, add_to_both, policy=PATIENT)
+    assert link.lost.is_set()
+    assert get(db) == 1
+
+
+@pytest.mark.parametrize("local", [FileStorage], indirect=True)
+def test_a_lost_request_is_unknown_if_another_database_has_the_transaction(db, local, counter, link):
+    link.lose("tpc_finish", "request")
+    with pytest.raises(CommitUnknown, match=r"local: committed .*not committed"):
+        threads.run(Counter.run, counter, add_to_both, policy=PATIENT)
+    assert (get(db), get(local)) == (0, 1)

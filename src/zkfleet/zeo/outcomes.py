@@ -17,9 +17,9 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -36,6 +36,7 @@ from zkfleet.zeo.connected import client_storage
 KEY = "zkfleet.call"
 PACKED = ("p", b"p")
 RETRY_AFTER = 0.05
+NO_LOG = "the storage keeps no log of transactions"
 
 
 class Outcome(Enum):
@@ -170,7 +171,8 @@ def outcome(database: Any, marker: Marker, *, timeout: float = 30.0) -> Verdict:
         return together(marker.places, answered.result(timeout))
     except TimeoutError:
         waiting = next(question for question in questions if not question.answered)
-        return Verdict(Outcome.UNKNOWN, f"{waiting.doing} for {timeout:g} s")
+        where = f"{waiting.place.database}: " if len(questions) > 1 else ""
+        return Verdict(Outcome.UNKNOWN, f"{where}{waiting.doing} for {timeout:g} s")
 
 
 def _storage(database: Any, marker: Marker, place: Place) -> Any:
@@ -203,7 +205,7 @@ class _Question:
     """What became of a transaction in one storage?"""
 
     def __init__(self, storage: Any, place: Place, marker: str, deadline: float) -> None:
-        self._storage, self._place, self._marker, self._deadline = storage, place, marker, deadline
+        self._storage, self.place, self._marker, self._deadline = storage, place, marker, deadline
         self.doing, self.answered = "not asked", False
 
     def answer(self) -> Verdict:
@@ -238,10 +240,14 @@ class _Question:
         return self._look()
 
     def _look(self) -> Verdict:
-        with self._alone():
-            verdict = search(self._log(), self._place.since, self._marker)
-        if verdict.outcome is Outcome.NOT_COMMITTED and not self._storage.supportsUndo():
-            return Verdict(Outcome.UNKNOWN, "the storage keeps no log of transactions")
+        if not hasattr(self._storage, "iterator"):
+            return Verdict(Outcome.UNKNOWN, NO_LOG)
+        with self._alone(), closing(self._log()) as log:
+            verdict = search(log, self.place.since, self._marker)
+        # Storages in memory do not even have the method.
+        keeps_log = getattr(self._storage, "supportsUndo", bool)()
+        if verdict.outcome is Outcome.NOT_COMMITTED and not keeps_log:
+            return Verdict(Outcome.UNKNOWN, NO_LOG)
         return verdict
 
     @contextmanager
@@ -275,11 +281,16 @@ class _Question:
         finally:
             lock.release()
 
-    def _log(self) -> Iterator[Any]:
-        for transaction in self._storage.iterator(self._place.since):
-            if time.monotonic() > self._deadline:
-                raise ClientDisconnected("too much was committed since to look through it in time")
-            yield transaction
+    def _log(self) -> Generator[Any, None, None]:
+        log = self._storage.iterator(self.place.since)
+        try:
+            for transaction in log:
+                if time.monotonic() > self._deadline:
+                    raise ClientDisconnected("too much was committed since to look through it in time")
+                yield transaction
+        finally:
+            if hasattr(log, "close"):  # that of a FileStorage keeps its file open
+                log.close()
 
     def _get_commit_lock(self) -> None:
         """Vote on a transaction without content, and give it up."""
@@ -320,11 +331,12 @@ def search(log: Iterable[Any], since: bytes, marker: str) -> Verdict:
 def together(places: Iterable[Place], verdicts: Iterable[Verdict]) -> Verdict:
     """Return the verdict on a transaction of one or several databases; pure.
 
-    ZODB finishes one database after the other, so it can be in some only.
+    ZODB finishes one database after the other, so it can be in some only. One
+    that cannot say leaves it unknown, whatever the others say, and is named.
     """
     found = list(zip(places, verdicts, strict=True))
     outcomes = {verdict.outcome for _, verdict in found}
-    if len(outcomes) == 1:
+    if len(found) == 1 or outcomes in ({Outcome.COMMITTED}, {Outcome.NOT_COMMITTED}):
         return found[-1][1]
     said = (f"{place.database}: {verdict.outcome.value} ({verdict.reason})" for place, verdict in found)
     return Verdict(Outcome.UNKNOWN, "; ".join(said))
