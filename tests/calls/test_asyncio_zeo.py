@@ -13,8 +13,10 @@ from tests.calls.conftest import get, put
 from tests.calls.test_asyncio import is_idle, ref_of, until
 from tests.calls.things import Counter
 from tests.zeo.asked import Losing, ZeoServer
-from zkfleet import calls
+from tests.zeo.making import a_holder
+from zkfleet import calls, zeo
 from zkfleet.calls.asyncio import Partial, call
+from zkfleet.errors import CommitUnknown
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 # So that only the connection can wake it in time.
@@ -156,3 +158,38 @@ def test_a_commit_whose_reply_is_lost_is_counted_once_and_what_follows_is_done_o
     assert link.lost.is_set()
     assert get(db) == 1
     assert done == [threading.get_ident()]
+
+
+async def cancelled_by_hand(doing, moment):
+    task = asyncio.create_task(doing)
+    await moment
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    return caught.value
+
+
+async def cancelled_by_a_timeout(doing, moment):
+    async def expire():
+        await moment
+        scope.reschedule(0)
+
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(30) as scope:
+            await asyncio.gather(doing, expire())
+    return caught.value.__cause__
+
+
+@pytest.mark.parametrize("how", [cancelled_by_hand, cancelled_by_a_timeout])
+def test_who_is_cancelled_in_its_commit_can_find_out_what_became_of_it(run, db, server, how):
+    async def main():
+        with a_holder(server.address) as (holder, t):
+            error = await how(call(Counter.add, ref_of(db)), until(lambda: holder.server_status()["waiting"]))
+            holder.tpc_abort(t)
+        assert isinstance(error, asyncio.CancelledError)
+        assert isinstance(error.__cause__, CommitUnknown)
+        await until(lambda: is_idle(db))
+        return zeo.outcome(db, error.__cause__.marker)
+
+    assert run(main()).outcome is zeo.Outcome.COMMITTED
+    assert get(db) == 1

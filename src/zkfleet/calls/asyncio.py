@@ -48,7 +48,8 @@ async def call(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAU
         BadInput: an argument that cannot be had on another connection.
         EscapedObject: it returned something persistent.
         CommitUnknown, WaitTimedOut, QueueFull: see `Policy` and `zkfleet.calls.limit`.
-        CancelledError: nothing was committed, and will not be, unless the commit was under way already.
+        CancelledError: nothing was committed, and will not be, unless its commit was under way: then its
+            `__cause__` is a `CommitUnknown`.
         Exception: what it raised itself; nothing was committed then.
     """
     request = Request(function, args, keywords, allow_containers=policy.allow_containers)
@@ -94,13 +95,19 @@ async def _carry_out(request: Request, policy: Policy) -> Any:
 
 async def drive(run: Run) -> Any:
     """Carry out the orders of a run without blocking the loop, and return its result."""
-    steps, reply = run.steps(), None
+    steps, reply, order = run.steps(), None, None
     try:
         while True:
             order = steps.send(reply)
             reply = await (_wait(order) if isinstance(order, Wait) else _work(order, run))
     except StopIteration as over:
         return over.value
+    except asyncio.CancelledError as cancelled:
+        steps.close()
+        unknown = run.unknown_if_left(order)
+        if unknown is not None:
+            raise cancelled from unknown
+        raise
     finally:
         steps.close()
 

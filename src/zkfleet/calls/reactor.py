@@ -28,7 +28,6 @@ from zkfleet.calls.policy import Policy
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
 from zkfleet.calls.searching import leave_alone
-from zkfleet.errors import CommitUnknown
 
 logger = logging.getLogger(__name__)
 leave_alone(Deferred)
@@ -189,7 +188,6 @@ class Driver:
             self._promise.cancel()
             return
         order, attempt = self._order, self.run.attempt
-        failure = attempt.failure if attempt else None
         if getgeneratorstate(self._steps) == GEN_RUNNING:  # an action after the commit cancels its own call
             assert attempt is not None
             self._deliver(attempt.value)
@@ -199,16 +197,10 @@ class Driver:
         self._over()
         if attempt is None:
             return
-        if isinstance(order, Work) and not order.is_attempt:
-            self._fail(CommitUnknown("it was cancelled while it was asked what became of its commit", attempt.marker))
-        elif attempt.left_at is Stage.COMMITTING:
-            self._fail(CommitUnknown("it was cancelled while its commit was under way", attempt.marker))
-        elif attempt.left_at is Stage.OVER and failure is not None and failure.committing:
-            self._fail(CommitUnknown("it was cancelled when the reply to its commit was lost", attempt.marker))
-        elif attempt.left_at is Stage.OVER and attempt.committed:
+        if attempt.left_at is Stage.OVER and attempt.committed:
             self._deliver(attempt.value)
-        elif self.run.unknown is not None:
-            self._fail(self.run.unknown)
+        elif unknown := self.run.unknown_if_left(order):
+            self._fail(unknown)
 
     def leave(self) -> None:
         """Cancel the call, because its reactor stops."""

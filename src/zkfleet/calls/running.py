@@ -135,6 +135,23 @@ class Run:
         after.perform(attempt.actions)
         return attempt.value
 
+    def unknown_if_left(self, order: Work | Wait | None) -> CommitUnknown | None:
+        """Return what who left it must know of its commit, when its steps are closed; None if nothing is committed.
+
+        Args:
+            order: what was being done when it was left.
+        """
+        attempt = self.attempt
+        if attempt is None:
+            return None
+        if isinstance(order, Work) and not order.is_attempt:
+            return CommitUnknown("it was cancelled while it was asked what became of its commit", attempt.marker)
+        if attempt.left_at is Stage.COMMITTING:
+            return CommitUnknown("it was cancelled while its commit was under way", attempt.marker)
+        if attempt.left_at is Stage.OVER and attempt.failure is not None and attempt.failure.committing:
+            return CommitUnknown("it was cancelled when the reply to its commit was lost", attempt.marker)
+        return self.unknown
+
     def _try_until_done(self) -> Generator[Work | Wait, Any, Attempt]:
         while True:
             slot = self.pool.ask(again=self.attempts > 0)
