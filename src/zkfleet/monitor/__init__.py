@@ -61,6 +61,7 @@ The rooms within:
     databases                which databases there are; what they have loaded and stored
     basics, health, process, stacks, memory, profiling, loops    commands about the process
     earlier, zodb, zeoclient, zeoserver    those of zc.z3monitor, and about ZODB and ZEO
+    zope                     what starts one in a Zope process; by name alone
     registries, called       commands about the fleet and about calls
 """
 

@@ -1,0 +1,25 @@
+"""What is a plugin to zope.component?
+
+The interface of zc.monitor has the same call; its utilities are found, too, if
+that package can be imported, which no Python since 3.7 can as it was released.
+"""
+
+from typing import Any
+
+from zope.interface import Interface
+
+
+class IMonitorPlugin(Interface):
+    """A named utility that is a command of this name."""
+
+    def __call__(connection: Any, *words: str) -> Any:  # type: ignore[override]  # noqa: N805
+        """Write an answer to the connection; the docstring is the help."""
+
+
+def all_of_them() -> list[Any]:
+    """Return the interfaces whose utilities are commands."""
+    try:
+        from zc.monitor.interfaces import IMonitorPlugin as Earlier
+    except (ImportError, SyntaxError):
+        return [IMonitorPlugin]
+    return [Earlier, IMonitorPlugin]
