@@ -52,7 +52,7 @@ PURE |= {f"zkfleet.zeo.{name}" for name in ["checking", "status"]}
 PURE |= {f"zkfleet.calls.{name}" for name in ["policy", "deciding", "searching"]}
 PURE |= {f"zkfleet.monitor.{name}" for name in ["answers", "asking", "basics", "commands", "conversation"]}
 PURE |= {f"zkfleet.monitor.{name}" for name in ["limits", "places", "wording"]}
-PURE |= {f"zkfleet.monitor.{name}" for name in ["families", "http", "site"]}
+PURE |= {f"zkfleet.monitor.{name}" for name in ["families", "http", "site", "zope.configured"]}
 DOING = {"asyncio", "os", "pathlib", "queue", "selectors", "socket", "subprocess", "threading", "time"}
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import signal
 import subprocess
 import sys
@@ -64,43 +65,50 @@ def hello(connection, name="world"):
 """
 
 
-@pytest.fixture
-def zope(tmp_path):
-    """A Zope process, and its monitor's socket."""
+@contextlib.contextmanager
+def zope(home, conf=CONF):
+    """A Zope process that is started in a folder."""
     pytest.importorskip("Zope2", reason="Zope is not installed")
     for name in ["etc", "var"]:
-        (tmp_path / name).mkdir()
-    (tmp_path / "etc/zope.conf").write_text(CONF.format(home=tmp_path))
-    (tmp_path / "etc/site.zcml").write_text(ZCML)
-    (tmp_path / "zope.ini").write_text(INI.format(home=tmp_path))
-    (tmp_path / "greeting.py").write_text(PLUGIN)
+        (home / name).mkdir()
+    (home / "etc/zope.conf").write_text(conf.format(home=home))
+    (home / "etc/site.zcml").write_text(ZCML)
+    (home / "zope.ini").write_text(INI.format(home=home))
+    (home / "greeting.py").write_text(PLUGIN)
     runs = "import sys; sys.path.insert(0, '.'); from Zope2.Startup.serve import main; sys.exit(main())"
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen([sys.executable, "-c", runs, "zope.ini"], cwd=tmp_path, stdout=log, stderr=log)
-    socket = tmp_path / "monitor.sock"
+    with open(home / "log", "w") as log:
+        process = subprocess.Popen([sys.executable, "-c", runs, "zope.ini"], cwd=home, stdout=log, stderr=log)
     try:
-        wait_for(lambda: socket.exists() or process.poll() is not None, timeout=60)
-        assert process.poll() is None, (tmp_path / "log").read_text()
-        yield process, str(socket)
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
 @pytest.mark.slow
-def test_a_zope_process_answers_until_it_is_ended(zope):
-    process, socket = zope
-    assert "Supported commands:" in ask(socket, "help")
-    assert ask(socket, "monitor").splitlines()[0].isdigit()
-    assert len(ask(socket, "dbinfo").split()) == len(ask(socket, "dbinfo catalog").split()) == 5
-    assert "catalog" in ask(socket, "databases")
-    assert "there is no database" in ask(socket, "dbinfo elsewhere")
-    assert ask(socket, "health") == ask(socket, "ready") == "OK\n"
-    assert "Error" not in ask(socket, "connections")
-    assert ask(socket, "hello Jim") == "Hi Jim!\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == -signal.SIGTERM
-    assert not Path(socket).exists()
+def test_a_zope_process_answers_until_it_is_ended(tmp_path):
+    with zope(tmp_path) as process:
+        socket = str(tmp_path / "monitor.sock")
+        wait_for(lambda: Path(socket).exists() or process.poll() is not None, timeout=60)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert "Supported commands:" in ask(socket, "help")
+        assert ask(socket, "monitor").splitlines()[0].isdigit()
+        assert len(ask(socket, "dbinfo").split()) == len(ask(socket, "dbinfo catalog").split()) == 5
+        assert "catalog" in ask(socket, "databases")
+        assert "there is no database" in ask(socket, "dbinfo elsewhere")
+        assert ask(socket, "health") == ask(socket, "ready") == "OK\n"
+        assert "Error" not in ask(socket, "connections")
+        assert ask(socket, "hello Jim") == "Hi Jim!\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == -signal.SIGTERM
+        assert not Path(socket).exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_zope_conf_ends_the_start_with_the_place(tmp_path):
+    with zope(tmp_path, CONF.replace("bind {home}/monitor.sock", "port x")) as process:
+        assert process.wait(60) != 0
+    assert "<product-config zc.z3monitor>: port: not a number: 'x'" in (tmp_path / "log").read_text()
 
 
 def test_where_zope_conf_says_that_it_listens():

@@ -9,10 +9,10 @@ from typing import Any
 from zope.interface import Interface
 
 
-class IMonitorPlugin(Interface):
+class IMonitorPlugin(Interface):  # type: ignore[misc]  # it has no types
     """A named utility that is a command of this name."""
 
-    def __call__(connection: Any, *words: str) -> Any:  # type: ignore[override]  # noqa: N805
+    def __call__(connection: Any, *words: str) -> Any:  # noqa: N805
         """Write an answer to the connection; the docstring is the help."""
 
 
