@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import ZODB
 
 from tests.conftest import wait_for
 from tests.monitor.conftest import ask
@@ -130,3 +131,24 @@ def test_what_zope_conf_cannot_mean_is_told_with_its_place(section, said):
     with pytest.raises(BadInput, match=said) as told:
         address({"zc.z3monitor": section})
     assert "<product-config zc.z3monitor>" in str(told.value)
+
+
+def test_utilities_are_databases_unless_the_name_is_taken():
+    component = pytest.importorskip("zope.component", reason="the extra zope is not installed")
+    from ZODB.interfaces import IDatabase
+
+    from zkfleet.monitor import databases
+    from zkfleet.monitor.zope.starting import add_utilities
+
+    with contextlib.closing(ZODB.DB(None)) as found, contextlib.closing(ZODB.DB(None)) as known:
+        databases["known-to-zope"] = known
+        component.provideUtility(found, IDatabase, "found-by-zope")
+        component.provideUtility(found, IDatabase, "known-to-zope")
+        try:
+            add_utilities()
+            assert databases["found-by-zope"] is found
+            assert databases["known-to-zope"] is known
+        finally:
+            for name in ["found-by-zope", "known-to-zope"]:
+                component.getGlobalSiteManager().unregisterUtility(found, IDatabase, name)
+                databases.pop(name, None)
