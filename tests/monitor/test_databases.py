@@ -14,7 +14,10 @@ from tests.monitor.conftest import ask
 from tests.zeo.plain import Zeo
 from zkfleet import monitor
 from zkfleet.errors import BadInput
+from zkfleet.monitor import COMMANDS, Kind
 from zkfleet.monitor.databases import Databases, watch
+from zkfleet.monitor.families import told
+from zkfleet.monitor.loading import load
 
 SIZES = r"VmSize:\t +\d+ kB\nVmRSS:\t +\d+ kB\n"
 
@@ -72,6 +75,15 @@ def test_dbinfo_of_another_database_is_its_own(say, main):
     write(main, a=1)
     assert say("dbinfo other").split()[1:3] == ["0", "0"]
     other.close()
+
+
+def test_numbers_about_a_database_have_its_name(say, main):
+    assert json.loads(say("json dbinfo"))["answer"]["database"] == "-"
+    load()
+    about = [one for one in told(COMMANDS) if any(parameter.name == "db" for parameter in one.parameters)]
+    assert {"dbinfo", "zeocache", "zeoclient"} <= {one.name for one in about}
+    for one in about:
+        assert Kind.LABEL in [column.kind for column in one.columns if column.name == "database"], one.name
 
 
 def test_a_database_that_is_not_there_is_said_with_those_that_are(say):

@@ -5,15 +5,18 @@ Its four commands, to the letter: scripts read their lines.  `databases`,
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from zkfleet.errors import BadInput
-from zkfleet.monitor.answers import Answer, Column, Kind, fields, lines
+from zkfleet.monitor.answers import Answer, Column, Kind, Value, fields, lines
 from zkfleet.monitor.commands import Between, command
 from zkfleet.monitor.databases import databases, open_connections
 
+DATABASE = Column("database", "Its name; `-` is the main one.", kind=Kind.LABEL)
 DBINFO = [
+    DATABASE,
     Column("loads", "Objects loaded by connections that were closed in the interval.", kind=Kind.GAUGE),
     Column("stores", "Objects that they stored.", kind=Kind.GAUGE),
     Column("connections", "How many were closed in it.", kind=Kind.GAUGE),
@@ -21,6 +24,7 @@ DBINFO = [
     Column("loaded", "Those of them that are no ghosts.", kind=Kind.GAUGE),
 ]
 ZEOCACHE = [
+    DATABASE,
     Column("added", "Records put into the cache.", kind=Kind.COUNTER),
     Column("added_size", "Their size.", "bytes", Kind.COUNTER),
     Column("evicted", "Records thrown out of it.", kind=Kind.COUNTER),
@@ -73,8 +77,7 @@ def dbinfo(db: str = "", seconds: Annotated[int, Between(0)] = 300) -> Answer:
     sizes = database.cacheDetailSize()
     counted = [found[name] if found else -1 for name in ("loads", "stores", "connections")]
     values = [*counted, sum(one["size"] for one in sizes), sum(one["ngsize"] for one in sizes)]
-    names = [column.name for column in DBINFO]
-    return fields(DBINFO, dict(zip(names, values, strict=True)), text=" ".join(map(str, values)) + "\n")
+    return _in_one_line(DBINFO, db, values)
 
 
 @command("zeocache", columns=ZEOCACHE)
@@ -86,9 +89,13 @@ def zeocache(db: str = "") -> Answer:
     """
     from zkfleet.zeo import cache_statistics
 
-    values = cache_statistics(_of_zeo(db))
-    names = [column.name for column in ZEOCACHE]
-    return fields(ZEOCACHE, dict(zip(names, values, strict=True)), text=" ".join(map(str, values)) + "\n")
+    return _in_one_line(ZEOCACHE, db, cache_statistics(_of_zeo(db)))
+
+
+def _in_one_line(columns: Sequence[Column], db: str, numbers: Sequence[int]) -> Answer:
+    names = [column.name for column in columns]
+    values: dict[str, Value] = dict(zip(names, (db or "-", *numbers), strict=True))
+    return fields(columns, values, text=" ".join(map(str, numbers)) + "\n")
 
 
 @command("zeostatus")
