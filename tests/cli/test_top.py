@@ -106,7 +106,7 @@ def test_the_share_of_a_processor_is_that_of_two_looks_of_the_same_process():
     [
         ([], [{"database": "a", "hits": 90, "misses": 10}], 0.9),
         ([{"database": "a", "hits": 90, "misses": 10}], [{"database": "a", "hits": 91, "misses": 13}], 0.25),
-        ([], [{"database": "a", "accesses": 3, "added": 1}], 0.75),
+        ([], [{"database": "a", "hits": 3, "misses": None, "added": 1}], 0.75),
         ([{"database": "a", "hits": 9, "misses": 1}], [{"database": "a", "hits": 9, "misses": 1}], None),
         ([], [{"database": "a", "hits": "many", "misses": None}], None),
         ([], [], None),

@@ -185,9 +185,8 @@ def hit_rate(now: Sequence[Properties], before: Sequence[Properties]) -> float |
     hits = misses = 0.0
     for row in now:
         old = earlier.get(row.get("database"), {})
-        counted = ("hits", "misses") if "misses" in row else ("accesses", "added")
-        hits += _grown(row, old, counted[0]) or 0.0
-        misses += _grown(row, old, counted[1]) or 0.0
+        hits += _grown(row, old, "hits") or 0.0
+        misses += _grown(row, old, "added" if row.get("misses") is None else "misses") or 0.0
     return hits / (hits + misses) if hits + misses > 0 else None
 
 

@@ -29,7 +29,7 @@ ZEOCACHE = [
     Column("added_size", "Their size.", "bytes", Kind.COUNTER),
     Column("evicted", "Records thrown out of it.", kind=Kind.COUNTER),
     Column("evicted_size", "Their size.", "bytes", Kind.COUNTER),
-    Column("accesses", "How often it was asked for one.", kind=Kind.COUNTER),
+    Column("accesses", "How often it had what it was asked for.", kind=Kind.COUNTER),
 ]
 _STATUS = Path("/proc/self/status")
 
@@ -85,7 +85,7 @@ def zeocache(db: str = "") -> Answer:
     """Tell what a ZEO client's cache did, in one line.
 
     These are records added to the cache and their bytes, records evicted from
-    it and their bytes, and how often it was asked for one.
+    it and their bytes, and how often it had what it was asked for.
     """
     from zkfleet.zeo import cache_statistics
 

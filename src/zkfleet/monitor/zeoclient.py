@@ -11,7 +11,8 @@ ZEOCLIENT = [
     Column("since", "For how long it has had one.", "seconds", Kind.GAUGE),
     Column("outages", "How often it lost its server.", kind=Kind.COUNTER),
     Column("outage", "For how long it was without, in all.", "seconds", Kind.COUNTER),
-    Column("accesses", "How often its cache was asked for an object.", kind=Kind.COUNTER),
+    Column("hits", "Loads that its cache answered.", kind=Kind.COUNTER),
+    Column("misses", "Loads that had to ask the server.", kind=Kind.COUNTER),
     Column("added", "Objects that were put into the cache.", kind=Kind.COUNTER),
     Column("evicted", "Objects that were thrown out of it.", kind=Kind.COUNTER),
 ]
@@ -21,7 +22,7 @@ ZEOCLIENT = [
 def zeoclient(db: str | None = None) -> Answer:
     """Show the ZEO clients of the open databases, or that of one: server, outages, cache.
 
-    It asks no server.  Outages are known of clients that follow the registry.
+    It asks no server.  Outages and misses are known of clients that follow the registry.
     """
     chosen = {db: databases.named(db)} if db is not None else dict(databases)
     rows = [_row(name, one.storage) for name, one in sorted(chosen.items()) if not is_closed(one)]
@@ -33,7 +34,7 @@ def _row(name: str, storage: object) -> dict[str, Value]:
         return {}
     from zkfleet.zeo import cache_statistics, client_state
 
-    state, (added, _, evicted, _, accesses) = client_state(storage), cache_statistics(storage)
+    state, (added, _, evicted, _, hits) = client_state(storage), cache_statistics(storage)
     return {
         "database": name or "-",
         "server": state.server,
@@ -41,7 +42,8 @@ def _row(name: str, storage: object) -> dict[str, Value]:
         "since": state.connected_for and round(state.connected_for, 3),
         "outages": state.outages,
         "outage": state.outage and round(state.outage, 3),
-        "accesses": accesses,
+        "hits": hits,
+        "misses": state.misses,
         "added": added,
         "evicted": evicted,
     }

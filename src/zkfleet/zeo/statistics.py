@@ -14,7 +14,7 @@ CACHE = Repair(
     "a client's cache tells what it did",
     without="nobody can ask",
     needs=(
-        "ZEO.ClientStorage:ClientStorage.__init__ sets _cache",
+        "ZEO.ClientStorage:ClientStorage.__init__ sets _cache, _server",
         "ZEO.ClientStorage:ClientStorage.set_server_addr sets _server_addr",
         "ZEO.cache:ClientCache.getStats",
     ),
@@ -64,6 +64,7 @@ class ClientState:
         connected_for: seconds, or None if there is no server or it is not known.
         outages: how often it lost its server; None if it is not known.
         outage: seconds that it was without one since it first had one; None if it is not known.
+        misses: how often a load had to ask the server; None if it is not known.
     """
 
     server: str
@@ -71,6 +72,7 @@ class ClientState:
     connected_for: float | None = None
     outages: int | None = None
     outage: float | None = None
+    misses: int | None = None
 
 
 def client_state(storage: Any) -> ClientState:
@@ -80,12 +82,12 @@ def client_state(storage: Any) -> ClientState:
     known: Outages | None = getattr(storage, "outages", None)
     if known is None:
         return ClientState(server, connected)
-    now = time.monotonic()
-    return ClientState(server, connected, known.connected(now), known.number, known.total(now))
+    now, misses = time.monotonic(), getattr(storage._server, "misses", None)
+    return ClientState(server, connected, known.connected(now), known.number, known.total(now), misses)
 
 
 def cache_statistics(storage: Any) -> tuple[int, int, int, int, int]:
-    """Return records and bytes added to a client's cache, the same evicted from it, and how often it was asked."""
+    """Return records and bytes added to a client's cache, the same evicted from it, and how often it was hit."""
     require(CACHE)
     added, added_size, evicted, evicted_size, accesses = storage._cache.getStats()
     return added, added_size, evicted, evicted_size, accesses
