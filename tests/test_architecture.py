@@ -34,7 +34,7 @@ HOMES = {
     "ZConfig": {"zeo"},
     "zc": {"zeo", "monitor"},
     "zope": {"monitor"},
-    "persistent": {"zeo", "calls"},
+    "persistent": {"zeo", "calls", "monitor"},
     "transaction": {"errors", "zeo", "calls"},
     "twisted": {"calls", "monitor"},
     "h11": {"monitor"},

@@ -56,6 +56,20 @@ def test_registrations_are_told_with_their_problem(address, registry):
     assert "/none" not in ask(address, "ready")
 
 
+def test_servers_are_told_as_they_were_in_zc_zk(address, registry):
+    registry.import_tree("/db\n/web\n")
+    with registry.register("/db", "h:1", weight=7), registry.register("/web", "h:2"), registry.lock("/web", "x"):
+        [db] = [one for one in json.loads(ask(address, "servers")) if one["path"] == "/db"]
+        assert (db["address"], db["weight"]) == ("h:1", 7)
+        with registry.register("/web", "h:3"):
+            assert sorted(ask(address, "servers /web").split()) == ["h:2", "h:3"]
+        assert ask(address, "servers /web") == "h:2\n"
+        assert ask(address, "servers /none") == "\n"
+        [told] = json.loads(ask(address, "json servers /db"))["answer"]
+        assert (told["address"], told["path"], told["properties"]["weight"]) == ("h:1", "/db", 7)
+    assert ask(address, "servers /web") == "\n"
+
+
 def test_a_lock_that_is_waited_for_is_no_reason_to_be_out_of_work(registry, hosts):
     registry.import_tree("/db\n")
     with zkfleet.connect(hosts) as other, other.lock("/db", "main").wait_until_held(10), registry.lock("/db", "main"):

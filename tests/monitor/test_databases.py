@@ -1,9 +1,11 @@
 import json
 import re
+import threading
 import time
 
 import pytest
 import transaction
+from persistent import Persistent
 from ZEO.ClientStorage import ClientStorage
 from ZODB.ActivityMonitor import ActivityMonitor
 from ZODB.DB import DB
@@ -151,6 +153,61 @@ def test_a_hundred_connections_are_listed_the_oldest_first(say, main):
     assert pool["in_use"] == 100
     for connection in opened:
         connection.close()
+
+
+class Slow(Persistent):
+    """An object whose method takes its time."""
+
+    def wait(self, begun, over):
+        begun.set()
+        over.wait(30)
+
+
+@pytest.fixture
+def busy(main):
+    """A thread that is in a method of an object of the main database."""
+    write(main, slow=Slow())
+    begun, over = threading.Event(), threading.Event()
+
+    def work():
+        with main.transaction() as connection:
+            connection.setDebugInfo("GET /slow")
+            connection.root()["slow"].wait(begun, over)
+
+    thread = threading.Thread(target=work, name="worker-7")
+    thread.start()
+    assert begun.wait(10)
+    yield thread
+    over.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_connection_is_told_with_the_thread_that_uses_it_and_its_stack_when_asked(say, main, busy):
+    idle = [main.open(transaction.TransactionManager())]  # in no variable of its own
+    told = json.loads(say("json connections 0 - stacks"))["answer"]
+    assert [(one["info"].partition(" (")[0], one["thread"]) for one in told] == [("GET /slow", "worker-7"), ("", None)]
+    assert any(" wait: over.wait(30)" in line for line in told[0]["stack"])
+    text = say("connections 0 * stacks")
+    assert "  in thread worker-7\n" in text
+    assert "  in thread ?\n" in text
+    assert "stack" not in json.loads(say("json connections"))["answer"][0]
+    idle.pop().close()
+    assert say("connections 9999 - stacks") == say("connections 9999")
+
+
+def test_a_thread_is_told_with_the_connections_that_it_uses(say, main, busy):
+    (told,) = json.loads(say("json threads worker-7"))["answer"]
+    [note] = told["notes"]
+    assert re.fullmatch(r"uses - for \d+\.\d{3} s: loads \d+, stores 0, GET /slow.*", note)
+
+
+def test_a_database_that_was_closed_does_not_hide_the_connections_of_others(say, main):
+    monitor.databases["other"] = other = DB(MappingStorage())
+    other.close()
+    connection = main.open(transaction.TransactionManager())
+    assert [one["database"] for one in json.loads(say("json connections"))["answer"]] == ["-"]
+    connection.close()
 
 
 def test_caches_are_counted_by_class(say, main):

@@ -58,7 +58,7 @@ The rooms within:
     tunnel                   TLS where a loop has none of ours
     forking, tokens          what goes on in a forked child; where a secret is kept
     client, found            asking a monitor from another process; where there are some
-    databases                which databases there are; what they have loaded and stored
+    databases, users         which databases there are; what they have loaded and stored; who uses a connection
     basics, health, process, stacks, memory, profiling, loops    commands about the process
     earlier, zodb, zeoclient, zeoserver    those of zc.z3monitor, and about ZODB and ZEO
     zope                     what starts one in a Zope process; by name alone

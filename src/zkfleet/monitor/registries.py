@@ -5,6 +5,7 @@ is down, which is when one asks.  A process that has no registry is not made to
 load one.
 """
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from zkfleet.monitor.commands import command
 from zkfleet.monitor.health import READINESS
 
 if TYPE_CHECKING:
+    from zkfleet.registry import Registration
     from zkfleet.registry.life import Life
 
 HOSTS = Column("hosts", "The ensemble, and the path that is its root here.", kind=Kind.LABEL)
@@ -48,6 +50,11 @@ VIEWS = [
     Column("subscribers", "Functions that are told of changes.", kind=Kind.GAUGE),
     PROBLEM,
 ]
+SERVERS = [
+    Column("address", "One of those that are published."),
+    Column("path", "Where it is registered."),
+    Column("properties", "What is published with it."),
+]
 NONE = "no registry is open in this process\n"
 
 
@@ -57,6 +64,12 @@ def _registries() -> "list[Life]":
     from zkfleet.registry import open_registries
 
     return sorted(open_registries(), key=lambda one: one.session.hosts)
+
+
+def _is_lock(registration: "Registration") -> bool:
+    from zkfleet.registry import Lock
+
+    return isinstance(registration, Lock)
 
 
 @command("session", columns=SESSION)
@@ -96,6 +109,28 @@ def registrations() -> Answer:
     return table(REGISTRATIONS, rows, text=None if rows else "nothing is registered by this process\n")
 
 
+@command("servers", columns=SERVERS)
+def servers(path: str | None = None) -> Answer:
+    """List the servers that this process has registered; with a path, the addresses of those that are registered there.
+
+    As it was in zc.zk: without a path a line of JSON, with one a line of addresses.
+    """
+    found = [
+        (address, one.path, one.properties)
+        for registry in _registries()
+        for one in registry.registrations
+        if not _is_lock(one) and path in (None, one.path)
+        for address in one.addresses
+    ]
+    rows: list[dict[str, Value]] = [
+        {"address": address, "path": path, "properties": properties} for address, path, properties in found
+    ]
+    if path is not None:
+        return table(SERVERS, rows, text=" ".join(address for address, _, _ in found) + "\n")
+    told = [{**properties, "path": path, "address": address} for address, path, properties in found]
+    return table(SERVERS, rows, text=json.dumps(told) + "\n")
+
+
 @command("views", columns=VIEWS)
 def views() -> Answer:
     """Show what this process follows in ZooKeeper, and what of it is stale."""
@@ -122,14 +157,14 @@ def unregistered() -> str:
     """
     if not (registries := _registries()):
         return ""
-    from zkfleet.registry import Lock, Status
+    from zkfleet.registry import Status
 
     standing = (Status.REGISTERED, Status.SUSPENDED, Status.CLOSED)
     missing = [
         f"{', '.join(one.addresses)} is {one.status.value} at {one.path}"
         for registry in registries
         for one in registry.registrations
-        if not isinstance(one, Lock) and one.status not in standing
+        if not _is_lock(one) and one.status not in standing
     ]
     return "; ".join(missing)
 

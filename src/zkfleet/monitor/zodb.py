@@ -1,11 +1,16 @@
 """What do the databases of this process hold, and who uses them?"""
 
+import sys
+import threading
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, table
 from zkfleet.monitor.commands import Between, command
 from zkfleet.monitor.databases import connections, databases, is_closed, open_connections, watch
+from zkfleet.monitor.stacks import stack
+from zkfleet.monitor.users import users
+from zkfleet.monitor.wording import as_text
 
 DATABASE = Column("database", "Its name; `-` is the main one.", kind=Kind.LABEL)
 DATABASES = [
@@ -29,6 +34,12 @@ CONNECTIONS = [
     Column("stores", "Objects stored since then."),
     Column("before", "The time it looks back to, if it does."),
 ]
+STACKS = [
+    *CONNECTIONS,
+    Column("thread", "The name of the thread that uses it, if one is found that does."),
+    Column("stack", "Where that thread is, the innermost call last; a line for each."),
+]
+EVERY = "*"
 POOL = [
     DATABASE,
     Column("size", "Connections that may be in use before the log has a warning.", kind=Kind.GAUGE),
@@ -75,20 +86,50 @@ def _or_nothing(storage: Any, method: str) -> int | None:
     return found
 
 
-@command("connections", columns=CONNECTIONS)
-def list_connections(seconds: Annotated[float, Between(0)] = 0, db: str | None = None) -> Answer:
+@command("connections", columns=STACKS)
+def list_connections(
+    seconds: Annotated[float, Between(0)] = 0, db: str = EVERY, stacks: Literal["stacks"] | None = None
+) -> Answer:
     """List the connections that have been in use for so many seconds, the oldest first.
 
-    Those of all databases, or of one; `-` is the main one.
+    Those of all databases, `*`, or of one; `-` is the main one. With the word `stacks` also
+    the thread that uses each, and where it is.
     """
-    names = sorted(databases) if db is None else [db]
-    now, rows = time.time(), []
+    names = [name for name in sorted(databases) if not is_closed(databases[name])] if db == EVERY else [db]
+    now, found = time.time(), []
     for name in names:
         for connection in open_connections(databases.named(name)):
             since = connection.opened
             if since and now - since >= seconds:
-                rows.append((since, _connection(name or "-", connection, now - since)))
-    return table(CONNECTIONS, [row for _, row in sorted(rows, key=lambda one: one[0])])
+                found.append((since, name or "-", connection))
+    found.sort(key=lambda one: one[0])
+    rows = [_connection(name, connection, now - since) for since, name, connection in found]
+    if stacks is None:
+        return table(CONNECTIONS, rows)
+    used = _used([connection for _, _, connection in found])
+    rows = [{**row, **more} for row, more in zip(rows, used, strict=True)]
+    return table(STACKS, rows, text="".join(map(_with_stack, rows)) or as_text(table(CONNECTIONS, [])))
+
+
+def _used(opened: list[Any]) -> list[dict[str, Value]]:
+    """Return who uses each connection, and where that thread is."""
+    by_connection, frames = users(opened), sys._current_frames()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    found: list[dict[str, Value]] = []
+    for connection in opened:
+        ident = by_connection.get(id(connection))
+        if ident is None or ident not in frames:
+            found.append({"thread": None, "stack": []})
+        else:
+            found.append({"thread": names.get(ident, str(ident)), "stack": stack(frames[ident])})
+    return found
+
+
+def _with_stack(row: dict[str, Value]) -> str:
+    calls = row["stack"]
+    assert isinstance(calls, list)
+    told = table(CONNECTIONS, [{name: value for name, value in row.items() if name not in ("thread", "stack")}])
+    return as_text(told) + f"  in thread {row['thread'] or '?'}\n" + "".join(f"    {line}\n" for line in calls)
 
 
 def _connection(name: str, connection: Any, age: float) -> dict[str, Value]:
