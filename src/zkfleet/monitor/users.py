@@ -15,7 +15,7 @@ from typing import Any
 from persistent import Persistent
 from ZODB.Connection import Connection
 
-from zkfleet.monitor.databases import databases, is_closed, open_connections
+from zkfleet.monitor.databases import databases
 from zkfleet.monitor.stacks import add_note
 
 
@@ -28,22 +28,21 @@ def users(connections: Iterable[Any]) -> dict[int, int]:
     found: dict[int, tuple[int, int]] = {}
     asking = threading.get_ident()
     for ident, frame in sys._current_frames().items():
-        if ident == asking:
-            continue
-        for depth, number in _held(frame):
+        for depth, connection in _held(frame) if ident != asking else ():
+            number = id(connection)
             if number in wanted and (number not in found or depth < found[number][0]):
                 found[number] = depth, ident
     return {number: ident for number, (_, ident) in found.items()}
 
 
-def _held(frame: FrameType | None) -> Iterator[tuple[int, int]]:
-    """Yield the `id` of each connection that a stack leads to, and how many calls further out that is."""
+def _held(frame: FrameType | None) -> Iterator[tuple[int, Any]]:
+    """Yield the connections that a stack leads to, and how many calls further out that is."""
     depth = 0
     while frame is not None:
         for value in list(frame.f_locals.values()):
             connection = _connection_of(value)
             if connection is not None:
-                yield depth, id(connection)
+                yield depth, connection
         frame, depth = frame.f_back, depth + 1
 
 
@@ -53,21 +52,19 @@ def _connection_of(value: Any) -> Any:
         return value
     # Zope's wrappers are of a class of their own, and have the jar of what is in them.
     if issubclass(kind, Persistent) or kind.__module__ == "Acquisition":
-        return getattr(value, "_p_jar", None)
+        jar = getattr(value, "_p_jar", None)
+        return jar if isinstance(jar, Connection) else None
     return None
 
 
 def _note(ident: int) -> list[str]:
-    """Say which connections a thread uses, and what it does with each."""
-    said = []
-    for name, database in sorted(databases.items()):
-        if is_closed(database):
-            continue
-        opened = {id(connection): connection for connection in open_connections(database)}
-        for number, user in users(opened.values()).items():
-            if user == ident:
-                said.append(_what(name, opened[number]))
-    return said
+    """Say which open connections a thread has in its hands, and what it does with each."""
+    if ident == threading.get_ident():
+        return []  # who asks has only what is asked about
+    held = {id(connection): connection for _, connection in _held(sys._current_frames().get(ident))}
+    names = {id(database): name for name, database in databases.items()}
+    there = [(names.get(id(connection.db())), connection) for connection in held.values() if connection.opened]
+    return sorted(_what(name, connection) for name, connection in there if name is not None)
 
 
 def _what(name: str, connection: Any) -> str:
