@@ -2,7 +2,8 @@
 
 ZODB does not note that.  But whoever uses a connection has it, or one of its
 objects, in a variable of a function that is running: so all threads' frames
-are looked through, when it is asked and not before.  Nothing is loaded by that.
+are looked through, when it is asked and not before.  No object is loaded by
+that, and no ZODB into a process that has none.
 """
 
 import sys
@@ -11,9 +12,6 @@ import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
-
-from persistent import Persistent
-from ZODB.Connection import Connection
 
 from zkfleet.monitor.databases import databases
 from zkfleet.monitor.stacks import add_note
@@ -37,6 +35,8 @@ def users(connections: Iterable[Any]) -> dict[int, int]:
 
 def _held(frame: FrameType | None) -> Iterator[tuple[int, Any]]:
     """Yield the connections that a stack leads to, and how many calls further out that is."""
+    if "ZODB.Connection" not in sys.modules:
+        return
     depth = 0
     while frame is not None:
         for value in list(frame.f_locals.values()):
@@ -47,6 +47,9 @@ def _held(frame: FrameType | None) -> Iterator[tuple[int, Any]]:
 
 
 def _connection_of(value: Any) -> Any:
+    from persistent import Persistent
+    from ZODB.Connection import Connection
+
     kind = type(value)
     if issubclass(kind, Connection):
         return value
