@@ -59,8 +59,9 @@ The rooms within:
     forking, tokens          what goes on in a forked child; where a secret is kept
     client, found            asking a monitor from another process; where there are some
     databases, users         which databases there are; what they have loaded and stored; who uses a connection
+    hearing, history         who tells of their transactions; what is kept of that
     basics, health, process, stacks, memory, profiling, loops    commands about the process
-    earlier, zodb, zeoclient, zeoserver    those of zc.z3monitor, and about ZODB and ZEO
+    earlier, zodb, transactions, zeoclient, zeoserver    those of zc.z3monitor, and about ZODB and ZEO
     zope                     what starts one in a Zope process; by name alone
     registries, called       commands about the fleet and about calls
 """

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from zkfleet.errors import BadInput
 from zkfleet.monitor.health import READINESS
+from zkfleet.monitor.history import History
 
 MAIN = ""
 Transfers = tuple[int, int]
@@ -27,10 +28,13 @@ class Counts:
     The sums never shrink: a connection that closes is added in the same moment
     in which ZODB sets its own counts back.  What a connection did that nobody
     closed before it was collected is lost.
+
+    Attributes:
+        history: what connections tell of their transactions.
     """
 
-    def __init__(self, database: Any, kept: Any) -> None:
-        self._database, self._kept = database, kept
+    def __init__(self, database: Any, kept: Any, history: History) -> None:
+        self._database, self._kept, self.history = database, kept, history
         self._lock = threading.Lock()
         self._loads = self._stores = self._closed = 0
 
@@ -56,15 +60,21 @@ class Counts:
 
 
 def watch(database: Any) -> Counts:
-    """Have a database's loads and stores counted; an activity monitor that it has is told all the same."""
+    """Have a database's loads and stores counted, and its transactions heard.
+
+    An activity monitor that it has is told all the same.
+    """
     kept = database.getActivityMonitor()
     if isinstance(kept, Counts):
         return kept
+    from zkfleet.monitor.hearing import hear
+
+    history = hear(database)
     if kept is None:
         from ZODB.ActivityMonitor import ActivityMonitor
 
         kept = ActivityMonitor()
-    counts = Counts(database, kept)
+    counts = Counts(database, kept, history)
     database.setActivityMonitor(counts)
     return counts
 

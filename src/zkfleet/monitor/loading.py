@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 GROUP = "zkfleet.monitor"
 OURS = ["health", "process", "stacks", "memory", "profiling", "loops", "registries", "called"]
-OURS += ["earlier", "zodb", "zeoclient", "zeoserver"]
+OURS += ["earlier", "zodb", "transactions", "zeoclient", "zeoserver"]
 """Modules of this room that add commands when they are imported."""
 _lock = threading.Lock()
 _loaded: set[str] = set()

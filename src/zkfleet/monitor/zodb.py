@@ -22,6 +22,7 @@ DATABASES = [
     Column("size", "What the storage says it takes.", "bytes", Kind.GAUGE),
     Column("loads", "Objects loaded since the database is watched.", kind=Kind.COUNTER),
     Column("stores", "Objects stored since then.", kind=Kind.COUNTER),
+    Column("slow", "Transactions that took longer than a second since then.", kind=Kind.COUNTER),
     Column("connections", "Connections in use.", kind=Kind.GAUGE),
 ]
 CONNECTIONS = [
@@ -61,7 +62,8 @@ def list_databases() -> Answer:
 def _told(name: str, database: Any) -> dict[str, Value]:
     if is_closed(database):
         return {"database": name or "-", "open": False}
-    loads, stores = watch(database).transfers()
+    watched = watch(database)
+    loads, stores = watched.transfers()
     storage = database.storage
     is_connected = getattr(storage, "is_connected", None)
     return {
@@ -73,6 +75,7 @@ def _told(name: str, database: Any) -> dict[str, Value]:
         "size": _or_nothing(storage, "getSize"),
         "loads": loads,
         "stores": stores,
+        "slow": watched.history.slow_ones,
         "connections": len(open_connections(database)),
     }
 

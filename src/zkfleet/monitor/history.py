@@ -1,0 +1,73 @@
+"""Which transactions of a database took long?
+
+What its connections tell (`hearing`) is kept here, as texts and numbers: the
+last hundred, and counts for ever.  Any thread may tell, and any may read.
+"""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from zkfleet.monitor.forking import renew_in_children
+
+KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A transaction that took long.
+
+    Attributes:
+        at: when it was over, in seconds since the epoch.
+        seconds: from its begin until it was over.
+        loads, stores: objects loaded and stored meanwhile.
+        user, description: as it says.
+        thread: the name of the thread that ended it.
+        ended: how.
+    """
+
+    at: float
+    seconds: float
+    loads: int
+    stores: int
+    user: str
+    description: str
+    thread: str
+    ended: Literal["committed", "aborted", "failed"]
+
+
+class History:
+    """What is known of the transactions of a database since it is watched.
+
+    Attributes:
+        slow_after: seconds; what took no longer is not kept.  Set it here for all databases.
+    """
+
+    slow_after: ClassVar[float] = 1.0
+
+    def __init__(self) -> None:
+        self._slow: deque[Slow] = deque(maxlen=KEPT)
+        self._slow_ones = 0
+        self.begin_anew()
+        renew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """In a forked child: have a lock that nobody holds."""
+        self._lock = threading.Lock()
+
+    def add_slow(self, one: Slow) -> None:
+        """Keep one that took long."""
+        with self._lock:
+            self._slow_ones += 1
+            self._slow.append(one)
+
+    @property
+    def slow_ones(self) -> int:
+        """How many took long."""
+        return self._slow_ones
+
+    def slow(self) -> list[Slow]:
+        """Return the last ones that took long, the newest first."""
+        with self._lock:
+            return list(reversed(self._slow))

@@ -1,0 +1,161 @@
+import json
+import threading
+
+import pytest
+import transaction
+from ZODB.DB import DB
+from ZODB.MappingStorage import MappingStorage
+
+from tests.monitor.conftest import ask
+from zkfleet import monitor
+from zkfleet.monitor.hearing import hear
+from zkfleet.monitor.history import KEPT, History
+
+
+@pytest.fixture
+def main():
+    """The main database of this process."""
+    database = DB(MappingStorage())
+    monitor.databases[""] = database
+    yield database
+    monitor.databases.clear()
+    database.close()
+
+
+@pytest.fixture
+def all_slow(monkeypatch):
+    """Every transaction is slow."""
+    monkeypatch.setattr(History, "slow_after", 0.0)
+
+
+@pytest.fixture
+def told(tmp_path, main):
+    """What a monitor of this process says in JSON."""
+    with monitor.start(str(tmp_path / "m.sock")) as started:
+        yield lambda command: json.loads(ask(started.address, f"json {command}"))["answer"]
+
+
+# -- slow ones
+
+
+def test_a_slow_transaction_is_told_with_what_it_did(told, main, all_slow):
+    manager = transaction.TransactionManager(explicit=True)
+    connection = main.open(manager)
+    begun = manager.begin()
+    begun.setUser("jim")
+    begun.note("add two\nof them")
+    connection.root()["a"] = 1
+    manager.commit()
+    connection.close()
+    (one,) = told("slow")
+    assert one.pop("ago") >= 0
+    assert one.pop("took") >= 0
+    assert one == {
+        "database": "-",
+        "loads": 1,
+        "stores": 1,
+        "ended": "committed",
+        "user": "/ jim",
+        "description": "add two of them",
+        "thread": threading.current_thread().name,
+    }
+
+
+def test_how_a_transaction_ended_is_known(told, main, all_slow):
+    with pytest.raises(ZeroDivisionError), main.transaction():
+        raise ZeroDivisionError
+    assert [one["ended"] for one in told("slow")] == ["aborted"]
+    with pytest.raises(TypeError), main.transaction() as connection:
+        connection.root()["a"] = threading.Lock()  # cannot be stored
+    assert [one["ended"] for one in told("slow")][-2:] == ["failed", "aborted"]
+
+
+def test_one_that_failed_to_commit_is_told_once(told, main, all_slow):
+    manager = transaction.TransactionManager(explicit=True)
+    connection = main.open(manager)
+    manager.begin()
+    connection.root()["a"] = threading.Lock()
+    with pytest.raises(TypeError):
+        manager.commit()
+    manager.abort()
+    connection.close()
+    assert [one["ended"] for one in told("slow")] == ["failed"]
+
+
+def test_what_an_earlier_transaction_of_the_connection_did_is_not_told(told, main, all_slow):
+    manager = transaction.TransactionManager(explicit=True)
+    connection = main.open(manager)
+    for number in range(2):
+        with manager:
+            connection.root()["a"] = number
+    connection.close()
+    assert [(one["loads"], one["stores"]) for one in told("slow")] == [(0, 1), (1, 1)]
+
+
+def test_what_is_not_slow_is_not_there(told, main):
+    with main.transaction():
+        pass
+    assert told("slow") == []
+
+
+def test_the_last_hundred_are_there_and_all_are_counted(told, main, all_slow):
+    for number in range(KEPT + 1):
+        with main.transaction(str(number)):
+            pass
+    assert [one["description"] for one in told("slow")] == [str(KEPT - number) for number in range(KEPT)]
+    assert told("databases")[0]["slow"] == KEPT + 1
+
+
+def test_the_number_of_seconds_may_be_said(told, main, all_slow):
+    with main.transaction():
+        pass
+    assert len(told("slow 0")) == 1
+    assert told("slow 3600") == []
+
+
+def test_a_connection_that_waited_when_the_database_was_put_in_is_heard(told, main, all_slow):
+    with main.transaction("with the only connection"):
+        pass
+    assert len(told("slow")) == 1
+
+
+def test_a_transaction_lasts_from_its_begin_and_not_from_the_one_before():
+    now = 0.0
+    database = DB(MappingStorage())
+    history = hear(database, clock=lambda: now)
+    manager = transaction.TransactionManager()
+    connection = database.open(manager)
+    now = 100.0
+    manager.begin()
+    now = 103.0
+    manager.commit()
+    assert [one.seconds for one in history.slow()] == [3.0]
+    connection.close()
+    database.close()
+
+
+def test_a_transaction_that_nobody_begins_lasts_from_the_one_before():
+    now = 0.0
+    database = DB(MappingStorage())
+    history = hear(database, clock=lambda: now)
+    manager = transaction.TransactionManager()
+    connection = database.open(manager)
+    for now in (2.0, 5.0):
+        connection.root()["a"] = now
+        manager.commit()
+    assert [one.seconds for one in history.slow()] == [3.0, 2.0]
+    connection.close()
+    database.close()
+
+
+def test_connections_stay_of_the_class_that_their_database_has(main):
+    class Own(DB):
+        klass = type("OwnConnection", (DB.klass,), {})
+
+    database = Own(MappingStorage())
+    monitor.databases["own"] = database
+    connection = database.open(transaction.TransactionManager())
+    assert isinstance(connection, Own.klass)
+    assert not hasattr(DB.klass, "history")
+    connection.close()
+    database.close()
