@@ -3,13 +3,19 @@ import threading
 
 import pytest
 import transaction
+from persistent.mapping import PersistentMapping
+from ZEO.ClientStorage import ClientStorage
 from ZODB.DB import DB
 from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import ConflictError, ReadConflictError
 
 from tests.monitor.conftest import ask
+from tests.zeo.plain import Zeo
 from zkfleet import monitor
+from zkfleet.monitor.commands import COMMANDS
+from zkfleet.monitor.families import families
 from zkfleet.monitor.hearing import hear
-from zkfleet.monitor.history import KEPT, History
+from zkfleet.monitor.history import KEPT, MOST_KINDS, OTHERS, Conflict, History
 
 
 @pytest.fixture
@@ -26,6 +32,20 @@ def main():
 def all_slow(monkeypatch):
     """Every transaction is slow."""
     monkeypatch.setattr(History, "slow_after", 0.0)
+
+
+def conflict(database, note=None):
+    """Have two transactions change the root."""
+    manager = transaction.TransactionManager()
+    connection = database.open(manager)
+    manager.begin().note(note)
+    connection.root()["a"] = "ours"
+    with database.transaction() as other:
+        other.root()["a"] = "theirs"
+    with pytest.raises(ConflictError):
+        manager.commit()
+    manager.abort()
+    connection.close()
 
 
 @pytest.fixture
@@ -159,3 +179,102 @@ def test_connections_stay_of_the_class_that_their_database_has(main):
     assert not hasattr(DB.klass, "history")
     connection.close()
     database.close()
+
+
+# -- conflicts
+
+ROOT = "persistent.mapping.PersistentMapping"
+
+
+def test_conflicts_are_counted_by_error_and_class_of_object(told, main):
+    assert told("conflicts") == []
+    conflict(main)
+    conflict(main)
+    assert told("conflicts") == [
+        {"database": "-", "error": "ConflictError", "class": ROOT, "commits": 2, "objects": {"0x00": 2}}
+    ]
+
+
+def test_the_last_conflicts_are_listed_with_their_objects(told, main):
+    conflict(main, "the first")
+    conflict(main, "the second")
+    one, two = told("conflicts last")
+    assert 0 <= one.pop("ago") <= two.pop("ago")
+    assert one == {
+        "database": "-",
+        "error": "ConflictError",
+        "class": ROOT,
+        "oid": "0x00",
+        "user": "",
+        "description": "the second",
+        "thread": threading.current_thread().name,
+    }
+    assert two["description"] == "the first"
+
+
+def test_conflicts_are_those_of_their_database(told, main):
+    monitor.databases["other"] = other = DB(MappingStorage())
+    conflict(main)
+    conflict(other)
+    conflict(other)
+    assert [(one["database"], one["commits"]) for one in told("conflicts")] == [("-", 1), ("other", 2)]
+    assert [one["database"] for one in told("conflicts counts -")] == ["-"]
+    assert [one["database"] for one in told("conflicts last")] == ["other", "other", "-"]
+    assert [one["database"] for one in told("conflicts last other")] == ["other", "other"]
+    other.close()
+
+
+def test_a_read_conflict_is_told_with_the_class_of_what_was_read(told, main):
+    with main.transaction() as connection:
+        connection.root()["read"] = PersistentMapping()
+        connection.root()["written"] = PersistentMapping()
+    manager = transaction.TransactionManager()
+    connection = main.open(manager)
+    manager.begin()
+    connection.readCurrent(connection.root()["read"])
+    connection.root()["written"]["x"] = 1
+    with main.transaction() as other:
+        other.root()["read"]["x"] = 1
+    with pytest.raises(ReadConflictError):
+        manager.commit()
+    manager.abort()
+    connection.close()
+    (one,) = told("conflicts")
+    assert (one["error"], one["class"], one["commits"]) == ("ReadConflictError", ROOT, 1)
+
+
+def test_conflicts_are_a_metric_by_error_and_class(told, main):
+    conflict(main)
+    command = COMMANDS.get("conflicts")
+    (family,) = families(command, command.function())
+    (sample,) = [one for one in family.samples if one.name == "zkfleet_conflicts_commits_total"]
+    assert sample.labels == {"database": "-", "error": "ConflictError", "class": ROOT}
+    assert sample.value == 1
+
+
+@pytest.mark.slow
+def test_a_conflict_that_a_zeo_server_finds_is_told(told, tmp_path):
+    server = Zeo(tmp_path / "Data.fs")
+    monitor.databases["zeo"] = client = DB(ClientStorage((server.host, server.port), wait_timeout=10))
+    try:
+        conflict(client)
+        assert [(one["database"], one["class"]) for one in told("conflicts")] == [("zeo", ROOT)]
+    finally:
+        client.close()
+        server.kill()
+
+
+def test_the_last_hundred_conflicts_are_kept_and_all_are_counted():
+    history = History()
+    for number in range(KEPT + 1):
+        history.add_conflict(Conflict(0.0, ("ConflictError", "a.B"), str(number), "", "", ""))
+    assert history.by_kind() == {("ConflictError", "a.B"): KEPT + 1}
+    assert [one.oid for one in history.conflicts()] == [str(KEPT - number) for number in range(KEPT)]
+
+
+def test_kinds_of_conflicts_are_bounded():
+    history = History()
+    for number in range(MOST_KINDS + 5):
+        history.add_conflict(Conflict(0.0, ("ConflictError", str(number)), "", "", "", ""))
+    assert len(history.by_kind()) == MOST_KINDS + 1
+    assert history.by_kind()[OTHERS] == 5

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from ZODB.Connection import Connection
+from ZODB.Connection import Connection, className
+from ZODB.POSException import ConflictError
+from ZODB.utils import oid_repr
 
-from zkfleet.monitor.history import History, Slow
+from zkfleet.monitor.history import Conflict, History, Slow
 
 MOST_SAID = 1000
 """Characters that are kept of what a transaction says."""
@@ -44,12 +46,37 @@ class Heard(Connection):  # type: ignore[misc]  # ZODB has no types
                 self._tell(transaction, seconds, *begun[1:])
         super().afterCompletion(transaction)
 
+    def commit(self, transaction: Any) -> None:
+        """Tell of a conflict that a storage finds at once."""
+        try:
+            super().commit(transaction)
+        except ConflictError as exc:
+            self._tell_conflict(exc, transaction)
+            raise
+
+    def tpc_vote(self, transaction: Any) -> None:
+        """Tell of a conflict that a storage finds when all is stored, as ZEO does."""
+        try:
+            super().tpc_vote(transaction)
+        except ConflictError as exc:
+            self._tell_conflict(exc, transaction)
+            raise
+
     def _tell(self, transaction: Any, seconds: float, loads_before: int, stores_before: int) -> None:
         loads, stores = self.getTransferCounts()
         ended = _ENDS.get(transaction.status, "aborted")
         self.history.add_slow(
             Slow(time.time(), seconds, loads - loads_before, stores - stores_before, *_said(transaction), ended)
         )
+
+    def _tell_conflict(self, error: ConflictError, transaction: Any) -> None:
+        kind = (type(error).__name__, error.class_name or self._class_of(error.oid))
+        oid = oid_repr(error.oid) if error.oid else ""
+        self.history.add_conflict(Conflict(time.time(), kind, oid, *_said(transaction)))
+
+    def _class_of(self, oid: bytes | None) -> str:
+        there = None if oid is None else self._cache.get(oid)
+        return "" if there is None else className(there)
 
 
 def _said(transaction: Any) -> tuple[str, str, str]:

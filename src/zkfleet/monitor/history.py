@@ -1,17 +1,23 @@
-"""Which transactions of a database took long?
+"""Which transactions of a database took long, and which met a conflict?
 
 What its connections tell (`hearing`) is kept here, as texts and numbers: the
-last hundred, and counts for ever.  Any thread may tell, and any may read.
+last hundred of either kind, and counts for ever.  Any thread may tell, and any
+may read.
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from zkfleet.monitor.forking import renew_in_children
 
 KEPT = 100
+MOST_KINDS = 1000
+"""Kinds of conflicts that are counted apart; no process has as many classes that conflict."""
+Kind = tuple[str, str]
+"""The class of an error, and that of the object, "" if the error does not say."""
+OTHERS: Kind = ("others", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,26 @@ class Slow:
     ended: Literal["committed", "aborted", "failed"]
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A commit that met a conflict.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        kind: of which kind.
+        oid: of the object, in hex digits; "" if the error does not say.
+        user, description: as its transaction says.
+        thread: the name of the thread.
+    """
+
+    at: float
+    kind: Kind
+    oid: str
+    user: str
+    description: str
+    thread: str
+
+
 class History:
     """What is known of the transactions of a database since it is watched.
 
@@ -48,7 +74,9 @@ class History:
 
     def __init__(self) -> None:
         self._slow: deque[Slow] = deque(maxlen=KEPT)
+        self._conflicts: deque[Conflict] = deque(maxlen=KEPT)
         self._slow_ones = 0
+        self._by_kind: Counter[Kind] = Counter()
         self.begin_anew()
         renew_in_children(self)
 
@@ -62,6 +90,13 @@ class History:
             self._slow_ones += 1
             self._slow.append(one)
 
+    def add_conflict(self, one: Conflict) -> None:
+        """Keep a conflict."""
+        with self._lock:
+            is_room = one.kind in self._by_kind or len(self._by_kind) < MOST_KINDS
+            self._by_kind[one.kind if is_room else OTHERS] += 1
+            self._conflicts.append(one)
+
     @property
     def slow_ones(self) -> int:
         """How many took long."""
@@ -71,3 +106,13 @@ class History:
         """Return the last ones that took long, the newest first."""
         with self._lock:
             return list(reversed(self._slow))
+
+    def conflicts(self) -> list[Conflict]:
+        """Return the last conflicts, the newest first."""
+        with self._lock:
+            return list(reversed(self._conflicts))
+
+    def by_kind(self) -> dict[Kind, int]:
+        """Return how many conflicts there were of each kind."""
+        with self._lock:
+            return dict(self._by_kind)
