@@ -12,6 +12,7 @@ from ZODB.POSException import ConflictError, ReadConflictError
 from tests.monitor.conftest import ask
 from tests.zeo.plain import Zeo
 from zkfleet import monitor
+from zkfleet.calls import threads
 from zkfleet.monitor.commands import COMMANDS
 from zkfleet.monitor.families import families
 from zkfleet.monitor.hearing import hear
@@ -241,6 +242,23 @@ def test_a_read_conflict_is_told_with_the_class_of_what_was_read(told, main):
     connection.close()
     (one,) = told("conflicts")
     assert (one["error"], one["class"], one["commits"]) == ("ReadConflictError", ROOT, 1)
+
+
+def test_every_attempt_of_a_call_that_meets_a_conflict_counts(told, main):
+    tries = []
+
+    def change(root):
+        tries.append(root)
+        if len(tries) < 3:
+            with main.transaction() as other:
+                other.root()["a"] = len(tries)
+        root["a"] = "ours"
+
+    connection = main.open(transaction.TransactionManager())
+    threads.run(change, connection.root())
+    connection.close()
+    assert len(tries) == 3
+    assert [one["commits"] for one in told("conflicts")] == [2]
 
 
 def test_conflicts_are_a_metric_by_error_and_class(told, main):

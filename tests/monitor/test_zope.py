@@ -99,6 +99,8 @@ def test_a_zope_process_answers_until_it_is_ended(tmp_path):
         assert "there is no database" in ask(socket, "dbinfo elsewhere")
         assert ask(socket, "health") == ask(socket, "ready") == "OK\n"
         assert "Error" not in ask(socket, "connections")
+        assert ask(socket, "slow").startswith("database")
+        assert ask(socket, "conflicts").startswith("database")
         assert ask(socket, "hello Jim") == "Hi Jim!\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
