@@ -11,10 +11,15 @@ ZEOCLIENT = [
     Column("since", "For how long it has had one.", "seconds", Kind.GAUGE),
     Column("outages", "How often it lost its server.", kind=Kind.COUNTER),
     Column("outage", "For how long it was without, in all.", "seconds", Kind.COUNTER),
+    Column("reconnects", "How often it had a server after its first.", kind=Kind.COUNTER),
+    Column("in_flight", "Requests that the server has not answered yet.", kind=Kind.GAUGE),
     Column("hits", "Loads that its cache answered.", kind=Kind.COUNTER),
     Column("misses", "Loads that had to ask the server.", kind=Kind.COUNTER),
     Column("added", "Objects that were put into the cache.", kind=Kind.COUNTER),
     Column("evicted", "Objects that were thrown out of it.", kind=Kind.COUNTER),
+    Column("cache_objects", "Objects in it, each revision counted.", kind=Kind.GAUGE),
+    Column("cache_used", "What its file takes on the disk.", "bytes", Kind.GAUGE),
+    Column("cache_limit", "What it may take.", "bytes", Kind.GAUGE),
 ]
 
 
@@ -32,9 +37,9 @@ def zeoclient(db: str | None = None) -> Answer:
 def _row(name: str, storage: object) -> dict[str, Value]:
     if not hasattr(storage, "is_connected"):
         return {}
-    from zkfleet.zeo import cache_statistics, client_state
+    from zkfleet.zeo import cache_state, cache_statistics, client_state
 
-    state, (added, _, evicted, _, hits) = client_state(storage), cache_statistics(storage)
+    state, cache, (added, _, evicted, _, hits) = client_state(storage), cache_state(storage), cache_statistics(storage)
     return {
         "database": name or "-",
         "server": state.server,
@@ -42,8 +47,13 @@ def _row(name: str, storage: object) -> dict[str, Value]:
         "since": state.connected_for and round(state.connected_for, 3),
         "outages": state.outages,
         "outage": state.outage and round(state.outage, 3),
+        "reconnects": state.reconnects,
+        "in_flight": state.in_flight,
         "hits": hits,
         "misses": state.misses,
         "added": added,
         "evicted": evicted,
+        "cache_objects": cache.objects,
+        "cache_used": cache.used,
+        "cache_limit": cache.limit,
     }

@@ -48,11 +48,12 @@ from zkfleet.zeo.connected import client_storage, wait_until_connected
 from zkfleet.zeo.inside import Inside, kick, look_inside
 from zkfleet.zeo.outcomes import Marker, Outcome, Verdict, mark, outcome
 from zkfleet.zeo.server import Server
-from zkfleet.zeo.statistics import ClientState, cache_statistics, client_state
+from zkfleet.zeo.statistics import CacheState, ClientState, cache_state, cache_statistics, client_state
 from zkfleet.zeo.storage import FollowingStorage
 
 __all__ = [
     "DB",
+    "CacheState",
     "ClientDisconnected",
     "ClientState",
     "FollowingStorage",
@@ -61,6 +62,7 @@ __all__ = [
     "Outcome",
     "Server",
     "Verdict",
+    "cache_state",
     "cache_statistics",
     "client",
     "client_state",
