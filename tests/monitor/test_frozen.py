@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.zeo import making
 # Its check and one command of its own read from the database: they hang as long as the server does.
 CLIENT = """
 import sys, transaction, zkfleet
+from ZEO.ClientStorage import ClientStorage
 from ZODB.DB import DB
 from zkfleet import monitor
 from zkfleet.zeo import client
@@ -40,9 +42,11 @@ with zkfleet.connect(sys.argv[1]) as registry:
     monitor.databases[""] = database = DB(client(registry, "/databases/main", ping_interval=None))
     with database.transaction() as connection:
         connection.root()["orders"] = 3
+    monitor.databases["plain"] = plain = DB(ClientStorage((sys.argv[2], int(sys.argv[3]))))
+    plain.open().close()
     monitor.READINESS.add("orders", read)
-    limits = monitor.Limits(deadline=0.5)
-    started = monitor.start(0, http=0, registry=registry, path="/shops", limits=limits)
+    limits = monitor.Limits(deadline=1)
+    started = monitor.start(0, http=0, registry=registry, path="/shops", limits=limits, actions=True)
     print(started.address, started.http.address, flush=True)
     input()
 """
@@ -59,11 +63,11 @@ def server(hosts, registry, tmp_path):
 
 
 @pytest.fixture
-def shop(hosts, server):
+def shop(hosts, server, registry):
     """A process that uses it: where its monitor is asked by lines, and over HTTP."""
-    with subprocess.Popen(
-        [sys.executable, "-c", CLIENT, hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as running:
+    [(host, port)] = making.addresses(registry)
+    command = [sys.executable, "-c", CLIENT, hosts, host, str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         yield running.stdout.readline().split()
         running.kill()
 
@@ -75,6 +79,13 @@ def zkfleet(hosts):
         return subprocess.run([*ZKFLEET, *words], env=env, capture_output=True, text=True, timeout=30).stdout
 
     return run
+
+
+def freeze(server):
+    """Stop a process, and wait until all its threads have stopped."""
+    server.signal(signal.SIGSTOP)
+    tasks = Path(f"/proc/{server.pid}/task")
+    wait_for(lambda: all(one.read_text().rpartition(")")[2].split()[0] == "T" for one in tasks.glob("*/stat")))
 
 
 def scraped(address):
@@ -91,7 +102,7 @@ def answered(found):
 def test_a_scrape_has_all_but_what_hangs_and_says_what_that_is(server, shop):
     before = answered(scraped(shop[1]))
     assert set(before.values()) == {1}
-    server.signal(signal.SIGSTOP)
+    freeze(server)
     for _ in range(3):
         found = scraped(shop[1])
         assert {name for name, value in answered(found).items() if not value} == {"orders", "ready"}
@@ -106,10 +117,10 @@ def test_a_scrape_has_all_but_what_hangs_and_says_what_that_is(server, shop):
 @pytest.mark.slow
 def test_all_are_asked_and_the_frozen_one_is_named(server, shop, registry, zkfleet):
     server_monitor = next(iter(registry.providers("/databases/main").values()))["monitor"]
-    server.signal(signal.SIGSTOP)
+    freeze(server)
     rows = json.loads(zkfleet("monitor", "--path", "/", "--all", "ready", "--timeout", "3", "--format", "json"))
     said = {row["address"]: row.get("error") for row in rows}
-    assert said == {server_monitor: f"{server_monitor}: no answer within 3 s", shop[0]: "no answer in 0.5 s"}
+    assert said == {server_monitor: f"{server_monitor}: no answer within 3 s", shop[0]: "no answer in 1 s"}
     for command in ["dbinfo", "zeoclient", "databases", "zeocache"]:
         assert "no answer" not in ask(shop[0], command)
     rows = json.loads(zkfleet("monitor", "--path", "/", "--all", "locks", "--timeout", "1", "--format", "json"))
@@ -118,12 +129,12 @@ def test_all_are_asked_and_the_frozen_one_is_named(server, shop, registry, zkfle
 
 @pytest.mark.slow
 def test_top_shows_the_clients_of_a_frozen_server_and_why_they_are_not_ready(server, shop, zkfleet):
-    server.signal(signal.SIGSTOP)
+    freeze(server)
     shown = json.loads(zkfleet("top", "--once", "--format", "json", "--timeout", "2", "--interval", "0.1"))
     [line] = shown["servers"]
     assert "no answer" in line["note"]
     problems = {one["address"]: (one["problem"], one["pid"]) for one in shown["processes"]}
-    assert problems[shop[0]][0] == "no answer in 0.5 s"
+    assert problems[shop[0]][0] == "no answer in 1 s"
     assert problems[shop[0]][1] is not None
     assert [problem for address, (problem, _) in problems.items() if address != shop[0]] == ["no answer within 2 s"]
     # Who waits less long than the process itself has what else it says.
@@ -131,3 +142,44 @@ def test_top_shows_the_clients_of_a_frozen_server_and_why_they_are_not_ready(ser
     [process] = [one for one in shown["processes"] if one["address"] == shop[0]]
     assert process["pid"] is not None
     assert process["problem"] == "ready: no answer within 0.4 s"
+
+
+ABOUT_ONE = ["zeoclient", "dbinfo", "connections 0", "zeostatus", "zeocache", "cache", "minimize"]
+ABOUT_ALL = ["zeoclient", "connections", "databases", "pool"]
+
+
+def asked(address, *commands):
+    """What a process answers to each command."""
+    replies = {command: json.loads(ask(address, f"json {command}")) for command in commands}
+    assert not {command: reply for command, reply in replies.items() if "answer" not in reply}
+    return [reply["answer"] for reply in replies.values()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("db", ["-", "plain"])
+def test_what_asks_no_server_is_answered_while_it_is_frozen(server, shop, db):
+    commands = [*ABOUT_ALL, *(f"{command} {db}" for command in ABOUT_ONE)]
+    asked(shop[0], *commands)
+    freeze(server)
+    assert ask(shop[0], "ready") == "ready: no answer in 1 s\n"
+    asked(shop[0], *commands)
+    assert ask(shop[0], "health") == "OK\n"
+    [[reading]] = asked(shop[0], "connections 0 -")
+    assert reading["age"] > 1
+    [[waiting]] = asked(shop[0], "zeoclient -")
+    assert (waiting["connected"], waiting["in_flight"]) == (True, 1)
+    server.signal(signal.SIGCONT)
+    wait_for(lambda: ask(shop[0], "ready") == "OK\n", 20)
+    assert asked(shop[0], "zeoclient -")[0][0]["in_flight"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("db", ["-", "plain"])
+def test_a_pack_that_a_frozen_server_is_asked_for_keeps_nobody_else_waiting(server, shop, db):
+    freeze(server)
+    assert ask(shop[0], f"pack 0 {db} 0.3") == "pack: no answer in 0.3 s\n"
+    assert ask(shop[0], "health") == "OK\n"
+    assert asked(shop[0], f"zeoclient {db}")[0][0]["in_flight"] == 1
+    server.signal(signal.SIGCONT)
+    wait_for(lambda: asked(shop[0], f"zeoclient {db}")[0][0]["in_flight"] == 0, 20)
+    assert ask(shop[0], f"pack 0 {db} 20").startswith(f"packed {db}: ")

@@ -1,4 +1,5 @@
 import json
+import re
 import secrets
 
 import pytest
@@ -153,3 +154,35 @@ def test_a_cache_that_fills_up_takes_what_it_may_and_no_more(database):
     database.storage._cache.clear()
     assert told()["cache_objects"] == 0
     assert told()["cache_used"] < limit / 10
+
+
+# -- what changes something
+
+
+@pytest.fixture
+def say(database, tmp_path):
+    """Asks a monitor that may change something."""
+    with monitor.start(str(tmp_path / "m.sock"), actions=True) as started:
+        yield lambda line: ask(started.address, line)
+
+
+def test_a_pack_makes_the_servers_file_smaller_and_says_so(database, say):
+    file = database.server.file
+    for _ in range(10):
+        write(database, 20_000)
+    before = file.stat().st_size
+    told_before, told_after = map(int, re.fullmatch(r"packed it: (\d+) bytes, now (\d+)\n", say("pack 0 it")).groups())
+    assert file.stat().st_size < before / 5
+    assert told_after == file.stat().st_size
+    assert told_before > before / 2
+    assert int(json.loads(say("json databases"))["answer"][0]["size"]) == told_after
+
+
+def test_what_was_minimized_is_loaded_again(database, say):
+    write(database, 20_000)
+    with database.transaction() as connection:
+        kept = connection.root()["some"]
+    assert say("minimize it") == "minimized it: caches of 1 connections\n"
+    assert json.loads(say("json dbinfo it"))["answer"]["loaded"] == 0
+    with database.transaction() as connection:
+        assert connection.root()["some"] == kept

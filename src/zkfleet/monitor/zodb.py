@@ -176,11 +176,18 @@ def cache(db: str = "") -> Answer:
     return table(CACHE, [{"class": name, "objects": count} for name, count in found])
 
 
-@command("pack", action=True, deadline=PACK_DEADLINE)
-def pack(days: Annotated[float, Between(0)], db: str) -> Answer:
+def _deadline(days: float, db: str, seconds: float = PACK_DEADLINE) -> float:
+    return seconds
+
+
+@command("pack", action=True, deadline=_deadline)
+def pack(
+    days: Annotated[float, Between(0)], db: str, seconds: Annotated[float, Between(0.01)] = PACK_DEADLINE
+) -> Answer:
     """Pack a database: forget what is older than so many days, and what nothing refers to.
 
-    It answers when that is done; `-` is the main database.
+    It answers when that is done, or after so many seconds, a day by default; then
+    it goes on all the same.  `-` is the main database.
     """
     database = databases.named(db)
     before = _or_nothing(database.storage, "getSize")
