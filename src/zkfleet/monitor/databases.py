@@ -9,9 +9,10 @@ a connection's loads and stores when it closes, and forgets them after an hour;
 This mapping is the one place that commands ask, whoever fills it.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any, Literal, TypeVar
 
 from zkfleet.errors import BadInput
 from zkfleet.monitor.health import READINESS
@@ -20,6 +21,7 @@ from zkfleet.monitor.history import History
 MAIN = ""
 Transfers = tuple[int, int]
 """Objects loaded and stored."""
+Found = TypeVar("Found")
 
 
 class Counts:
@@ -127,8 +129,42 @@ class Databases(MutableMapping[str, Any]):
             raise BadInput(f"there is no database {name[:100] or '-'!r}", hint=f"there are: {known}")
         database = self._by_name[name]
         if is_closed(database):
-            raise BadInput(f"the database {name or '-'!r} is closed")
+            raise _closed(name)
         return database
+
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Iterator[Any]:
+        """Give an open database, and say so if it is closed while one looks at it.
+
+        Raises:
+            BadInput: as `named`.
+        """
+        database = self.named(name)
+        try:
+            yield database
+        except Exception as exc:  # whatever it is that something closed raises
+            if is_closed(database):
+                raise _closed(name) from exc
+            raise
+
+    def seen(self, db: str | None, look: Callable[[str, Any], Iterable[Found]]) -> list[Found]:
+        """Return what is seen of one database, or of all that are open and stay so.
+
+        Args:
+            db: which one; None for all, in the order of their names.
+            look: is given the name to show, and the database.
+
+        Raises:
+            BadInput: as `named`, if it is about one.
+        """
+        if db is not None:
+            with self.opened(db) as database:
+                return list(look(db or "-", database))
+        found: list[Found] = []
+        for name in sorted(self):
+            with contextlib.suppress(BadInput), self.opened(name) as database:
+                found += look(name or "-", database)
+        return found
 
     def problem(self) -> str:
         """Return "" if all databases can be used, else a sentence; asks no server."""
@@ -137,14 +173,21 @@ class Databases(MutableMapping[str, Any]):
 
 
 def is_closed(database: Any) -> bool:
-    """Tell whether a database was closed; its storage is gone then."""
-    return "storage" not in vars(database)
+    """Tell whether a database was closed, or is being closed; its storage is of no use then."""
+    from ZODB.Connection import noop
+
+    # That is the first thing that `DB.close` puts away, and the storage the last.
+    return vars(database).get("close") is noop or "storage" not in vars(database)
+
+
+def _closed(name: str) -> BadInput:
+    return BadInput(f"the database {name or '-'!r} is closed")
 
 
 def _problem(database: Any) -> Literal["", "is closed", "has no server"]:
-    storage = vars(database).get("storage")
-    if storage is None:
+    if is_closed(database):
         return "is closed"
+    storage = vars(database).get("storage")
     is_connected: Callable[[], bool] | None = getattr(storage, "is_connected", None)
     return "" if is_connected is None or is_connected() else "has no server"
 

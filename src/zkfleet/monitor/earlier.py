@@ -105,7 +105,8 @@ def zeostatus(db: str = "") -> Answer:
 
 
 def _of_zeo(db: str) -> Any:
-    storage = databases.named(db).storage
+    with databases.opened(db) as database:
+        storage = database.storage
     if not hasattr(storage, "is_connected"):
         raise BadInput(f"the database {db or '-'!r} has no ZEO server", hint="its storage is of this process alone")
     return storage

@@ -1,8 +1,10 @@
 """Which ZEO servers do the databases of this process use, and since when?"""
 
+from typing import Any
+
 from zkfleet.monitor.answers import Answer, Column, Kind, Value, table
 from zkfleet.monitor.commands import command
-from zkfleet.monitor.databases import databases, is_closed
+from zkfleet.monitor.databases import databases
 
 ZEOCLIENT = [
     Column("database", "Its name; `-` is the main one.", kind=Kind.LABEL),
@@ -29,19 +31,18 @@ def zeoclient(db: str | None = None) -> Answer:
 
     It asks no server.  Outages and misses are known of clients that follow the registry.
     """
-    chosen = {db: databases.named(db)} if db is not None else dict(databases)
-    rows = [_row(name, one.storage) for name, one in sorted(chosen.items()) if not is_closed(one)]
-    return table(ZEOCLIENT, [row for row in rows if row])
+    return table(ZEOCLIENT, databases.seen(db, _rows))
 
 
-def _row(name: str, storage: object) -> dict[str, Value]:
+def _rows(name: str, database: Any) -> list[dict[str, Value]]:
+    storage = database.storage
     if not hasattr(storage, "is_connected"):
-        return {}
+        return []
     from zkfleet.zeo import cache_state, cache_statistics, client_state
 
     state, cache, (added, _, evicted, _, hits) = client_state(storage), cache_state(storage), cache_statistics(storage)
-    return {
-        "database": name or "-",
+    told: dict[str, Value] = {
+        "database": name,
         "server": state.server,
         "connected": state.connected,
         "since": state.connected_for and round(state.connected_for, 3),
@@ -57,3 +58,4 @@ def _row(name: str, storage: object) -> dict[str, Value]:
         "cache_used": cache.used,
         "cache_limit": cache.limit,
     }
+    return [told]

@@ -5,9 +5,10 @@ import threading
 import time
 from typing import Annotated, Any, Literal
 
+from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, table
 from zkfleet.monitor.commands import Between, command
-from zkfleet.monitor.databases import connections, databases, is_closed, open_connections, watch
+from zkfleet.monitor.databases import connections, databases, open_connections, watch
 from zkfleet.monitor.stacks import stack
 from zkfleet.monitor.users import users
 from zkfleet.monitor.wording import as_text
@@ -56,19 +57,23 @@ PACK_DEADLINE = 24 * 3600.0
 @command("databases", columns=DATABASES)
 def list_databases() -> Answer:
     """List the databases of this process."""
-    return table(DATABASES, [_told(name, database) for name, database in sorted(databases.items())])
+    return table(DATABASES, [_told(name) for name in sorted(databases)])
 
 
-def _told(name: str, database: Any) -> dict[str, Value]:
-    if is_closed(database):
+def _told(name: str) -> dict[str, Value]:
+    try:
+        with databases.opened(name) as database:
+            return {"database": name or "-", "open": True, **_of_open(database)}
+    except BadInput:
         return {"database": name or "-", "open": False}
+
+
+def _of_open(database: Any) -> dict[str, Value]:
     watched = watch(database)
     loads, stores = watched.transfers()
     storage = database.storage
     is_connected = getattr(storage, "is_connected", None)
     return {
-        "database": name or "-",
-        "open": True,
         "storage": str(database.getName()),
         "connected": is_connected and bool(is_connected()),
         "objects": _or_nothing(storage, "__len__"),
@@ -98,18 +103,17 @@ def list_connections(
     Those of all databases, `*`, or of one; `-` is the main one. With the word `stacks` also
     the thread that uses each, and where it is.
     """
-    names = [name for name in sorted(databases) if not is_closed(databases[name])] if db == EVERY else [db]
-    now, found = time.time(), []
-    for name in names:
-        for connection in open_connections(databases.named(name)):
-            since = connection.opened
-            if since and now - since >= seconds:
-                found.append((since, name or "-", connection))
-    found.sort(key=lambda one: one[0])
-    rows = [_connection(name, connection, now - since) for since, name, connection in found]
+    now = time.time()
+
+    def look(name: str, database: Any) -> list[tuple[float, Any, dict[str, Value]]]:
+        opened = [(since, one) for one in open_connections(database) if (since := one.opened)]
+        return [(since, one, _connection(name, one, now - since)) for since, one in opened if now - since >= seconds]
+
+    found = sorted(databases.seen(None if db == EVERY else db, look), key=lambda one: one[0])
+    rows = [row for _, _, row in found]
     if stacks is None:
         return table(CONNECTIONS, rows)
-    used = _used([connection for _, _, connection in found])
+    used = _used([connection for _, connection, _ in found])
     rows = [{**row, **more} for row, more in zip(rows, used, strict=True)]
     return table(STACKS, rows, text="".join(map(_with_stack, rows)) or as_text(table(CONNECTIONS, [])))
 
@@ -152,27 +156,28 @@ def _connection(name: str, connection: Any, age: float) -> dict[str, Value]:
 @command("pool", columns=POOL)
 def pool() -> Answer:
     """Show the connection pool of every open database."""
-    rows: list[dict[str, Value]] = []
-    for name, database in sorted(databases.items()):
-        if not is_closed(database):
-            used = len(open_connections(database))
-            rows.append(
-                {
-                    "database": name or "-",
-                    "size": database.getPoolSize(),
-                    "in_use": used,
-                    "waiting": max(0, len(connections(database)) - used),
-                    "cache_size": database.getCacheSize(),
-                    "cache_bytes": database.getCacheSizeBytes(),
-                }
-            )
-    return table(POOL, rows)
+    return table(POOL, databases.seen(None, _pool))
+
+
+def _pool(name: str, database: Any) -> list[dict[str, Value]]:
+    used = len(open_connections(database))
+    return [
+        {
+            "database": name,
+            "size": database.getPoolSize(),
+            "in_use": used,
+            "waiting": max(0, len(connections(database)) - used),
+            "cache_size": database.getCacheSize(),
+            "cache_bytes": database.getCacheSizeBytes(),
+        }
+    ]
 
 
 @command("cache", metrics=False, columns=CACHE)
 def cache(db: str = "") -> Answer:
     """Count the objects in the caches of a database by class, the most frequent first."""
-    found = sorted(databases.named(db).cacheDetail(), key=lambda one: (-one[1], one[0]))
+    with databases.opened(db) as database:
+        found = sorted(database.cacheDetail(), key=lambda one: (-one[1], one[0]))
     return table(CACHE, [{"class": name, "objects": count} for name, count in found])
 
 
@@ -189,21 +194,21 @@ def pack(
     It answers when that is done, or after so many seconds, a day by default; then
     it goes on all the same.  `-` is the main database.
     """
-    database = databases.named(db)
-    before = _or_nothing(database.storage, "getSize")
-    database.pack(days=days)
-    return lines(f"packed {db}: {before} bytes, now {_or_nothing(database.storage, 'getSize')}")
+    with databases.opened(db) as database:
+        before = _or_nothing(database.storage, "getSize")
+        database.pack(days=days)
+        return lines(f"packed {db}: {before} bytes, now {_or_nothing(database.storage, 'getSize')}")
 
 
 # A connection is for one thread: those in use are left to theirs.
 @command("minimize", action=True)
 def minimize(db: str = "") -> Answer:
     """Empty the caches of the connections that wait in the pool; those in use are left alone."""
-    database = databases.named(db)
     done = 0
-    for connection in connections(database):
-        with database._lock:  # nobody opens it meanwhile
-            if not connection.opened:
-                connection.cacheMinimize()
-                done += 1
+    with databases.opened(db) as database:
+        for connection in connections(database):
+            with database._lock:  # nobody opens it meanwhile
+                if not connection.opened:
+                    connection.cacheMinimize()
+                    done += 1
     return lines(f"minimized {db or '-'}: caches of {done} connections")
