@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import transaction
 import ZEO
 import ZODB
 from persistent.mapping import PersistentMapping
+from ZEO.asyncio.client import ClientThread
 from ZODB.utils import p64, z64
 
 import zkfleet.zeo
@@ -34,6 +35,11 @@ OUTAGES = 30
 LOADS = 3000
 COMMITS = 300
 OPENINGS = 25
+# What counting costs is less than what one round differs from the next: short ones, many of them, side by side.
+SHORT_ROUNDS = 1001
+HITS = 2000
+MISSES = 50
+LAST = p64(1 << 62)
 
 
 class Server:
@@ -78,6 +84,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield from _outages(bench, Path(folder))
         with Server(Path(folder)) as server, bench.registry.register(PATH, server.address):
             yield from _speed(bench, server)
+            yield from _counting(bench)
             yield _opening(bench, server)
             yield from _left_behind(bench)
     bench.clear(PATH)
@@ -209,9 +216,9 @@ def _speed(bench: Bench, server: Server) -> Iterator[Row]:
 
 
 def _load(database: ZODB.DB) -> None:
-    load, before = database.storage._server.load_before, p64(1 << 62)
+    load = database.storage._server.load_before
     for _ in range(LOADS):
-        load(z64, before)
+        load(z64, LAST)
 
 
 def _commit(database: ZODB.DB, own: int) -> None:
@@ -221,6 +228,34 @@ def _commit(database: ZODB.DB, own: int) -> None:
         connection.root()[own]["n"] = n
         manager.commit()
     connection.close()
+
+
+# -- counting misses
+
+
+def _counting(bench: Bench) -> Iterator[Row]:
+    counting, plain = zkfleet.zeo.DB(bench.registry, PATH), zkfleet.zeo.DB(bench.registry, PATH)
+    thread = plain.storage._server
+    thread.load_before = partial(ClientThread.load_before, thread)  # ZEO's own, which counts nothing
+    for what, action, number in (("cache", _hit, HITS), ("server", _miss, MISSES)):
+        sides = [(nothing, partial(action, database.storage)) for database in (counting, plain)]
+        mine, its = rounds(SHORT_ROUNDS, *sides)
+        yield rates(
+            f"loads that the {what} answers", mine, "without counting misses", its, number=number, at_least=0.99
+        )
+    counting.close()
+    plain.close()
+
+
+def _hit(storage: Any) -> None:
+    for _ in range(HITS):
+        storage.loadBefore(z64, LAST)
+
+
+def _miss(storage: Any) -> None:
+    for _ in range(MISSES):
+        storage._cache.invalidate(z64, None)  # the cache has it no longer
+        storage.loadBefore(z64, LAST)
 
 
 # -- opening
