@@ -35,7 +35,9 @@ lint: $(READY) ## formatting, lint, types
 bench: $(READY) zookeeper ## the tables of docs/performance.md, measured here
 	$(BIN)/python -m benchmarks --write
 
-docs: $(READY) ## the documentation, as a web site in site/
+docs: $(READY) ## the pages that are made of commands' help and answers, and all as a web site in site/
+	$(BIN)/python scripts/make-command-docs
+	$(BIN)/python scripts/make-monitor-docs
 	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove what the targets made
