@@ -181,9 +181,13 @@ def test_a_token_comes_from_a_file_or_the_environment(ask, start, sick, tmp_path
     address = start(0, token="s3cret").address
     file = tmp_path / "token"
     file.write_text("s3cret\n")
+    file.chmod(0o640)
+    assert "others than its owner" in ask(address, "health", "--token-file", str(file), code=1).stderr
+    file.chmod(0o600)
     assert ask(address, "health", "--token-file", str(file)).stdout == "OK\n"
     assert ask(address, "health", ZKFLEET_MONITOR_TOKEN="s3cret").stdout == "OK\n"
     assert "no such token" in ask(address, "health", code=1).stderr
+    assert "one word" in ask(address, "health", code=1, ZKFLEET_MONITOR_TOKEN="two words").stderr
     file.write_text("two words\n")
     assert "one word" in ask(address, "health", "--token-file", str(file), code=1).stderr
 

@@ -21,8 +21,6 @@ from click.shell_completion import get_completion_class
 from zkfleet.errors import BadHosts, BadInput, WaitTimedOut, ZkfleetError
 
 if TYPE_CHECKING:
-    import ssl
-
     from zkfleet.registry import Registry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -139,18 +137,6 @@ def with_ensemble(function: Command, *, timeout: float = 15.0) -> Command:
     for option in reversed((*_ENSEMBLE[:1], patience, *_ENSEMBLE[1:])):
         command = option(command)
     return command  # type: ignore[return-value]
-
-
-def client_context(ca: str | None, certificate: str | None, key: str | None) -> "ssl.SSLContext | None":
-    """Return what a client speaks TLS with, by files in PEM form; None if there are none."""
-    if not (ca or certificate or key):
-        return None
-    import ssl
-
-    context = ssl.create_default_context(cafile=ca)
-    if certificate:
-        context.load_cert_chain(certificate, key)
-    return context
 
 
 def with_format(function: Command) -> Command:
