@@ -198,9 +198,17 @@ def _said(exc: Exception) -> str:
 
 
 def _log(debug: bool) -> None:
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    """Have what is logged on stderr, unless somebody has set up logging in this process; no logger is touched."""
+    shown = logging.StreamHandler()
     if not debug:
-        logging.getLogger("zkfleet").setLevel(logging.ERROR)
+        shown.addFilter(_is_news)
+    level = logging.DEBUG if debug else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[shown])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # What we warn of in the log a command says itself.
+    return record.levelno >= logging.ERROR or not f"{record.name}.".startswith("zkfleet.")
 
 
 @click.command("completion")
