@@ -31,6 +31,7 @@ def test_a_following_client_remembers_its_outages(fleet, zeo, tmp_path):  # noqa
             first = told()
             assert (first["connected"], first["outages"], first["outage"]) == (True, 0, 0.0)
             assert first["since"] > 0
+            assert first["server"] == server.address
             server.kill()
             wait_for(lambda: not told()["connected"])
             lost = told()

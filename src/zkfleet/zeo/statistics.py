@@ -6,10 +6,12 @@ without a lock: single attributes and lengths, each whole by itself.
 """
 
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from zkfleet.endpoints import Endpoint
 from zkfleet.zeo.insides import Repair, is_on, require
 
 CACHE = Repair(
@@ -39,6 +41,9 @@ RECONNECTS = Repair(
 )
 BLOCK = 512
 """Bytes, in which `stat` counts what a file takes, whatever the disk's own blocks are."""
+
+
+_PAIR = re.compile(r"\('(?P<host>[^']*)', (?P<port>\d+)(?:, .*)?\)")
 
 
 class Outages:
@@ -124,7 +129,7 @@ class CacheState:
 def client_state(storage: Any) -> ClientState:
     """Tell of any `ClientStorage`; what only a following one remembers is None for others."""
     require(CACHE)
-    server, connected = str(storage._server_addr or ""), bool(storage.is_connected())
+    server, connected = _shown(str(storage._server_addr or "")), bool(storage.is_connected())
     waits = _in_flight(storage)
     known: Outages | None = getattr(storage, "outages", None)
     if known is None:
@@ -169,6 +174,12 @@ def _on_disk(file: Any) -> int | None:
         return None if file is None else os.fstat(file.fileno()).st_blocks * BLOCK
     except ValueError:  # it was closed in this moment
         return None
+
+
+def _shown(address: str) -> str:
+    """Return a client's spelling of an address, `('::1', 8100)`, as all others have it; a Unix socket is as it is."""
+    pair = _PAIR.fullmatch(address)
+    return address if pair is None else str(Endpoint(pair["host"], int(pair["port"])))
 
 
 def cache_statistics(storage: Any) -> tuple[int, int, int, int, int]:
