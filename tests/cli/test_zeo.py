@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 import transaction
 from click.testing import CliRunner
@@ -14,6 +16,7 @@ from ZODB import DB
 from tests.conftest import wait_for
 from tests.zeo import making
 from tests.zeo.asked import ZeoServer, listener
+from zkfleet import monitor
 from zkfleet.cli import main
 from zkfleet.cli.zeo_check import nagios
 from zkfleet.devserver import DevServer
@@ -152,28 +155,42 @@ def test_a_server_is_checked_by_its_monitor(zeo, path, registry, server):
         assert "by the path of its server" in zeo("check", server.text, "-M", "x:1", code=3).stdout
 
 
-def test_who_holds_the_commit_lock_of_a_stuck_server_is_found(hosts, registry, tmp_path):
-    """The walk of docs/monitor.md."""
+def walk(heading):
+    """The commands that a section of docs/monitor.md has one type, as lists of words."""
+    page = (Path(__file__).parents[2] / "docs/monitor.md").read_text()
+    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [line.removeprefix("$ zkfleet ").split() for line in section.splitlines() if line.startswith("$ zkfleet ")]
+
+
+def test_who_holds_the_commit_lock_of_a_stuck_server_is_found(hosts, registry, tmp_path, monkeypatch):
+    """The walk of docs/monitor.md, command by command; the client that holds the lock is this process."""
+    locks, threads, status = walk("Who holds the commit lock?")
     registry.import_tree("/databases\n  /main\n", trim=False)
     storage = making.a_filestorage(tmp_path / "Data.fs")
-    zeo = "monitor-server 127.0.0.1:0"
-    config = making.a_config(address="127.0.0.1", zookeeper=hosts, storage=storage, more=zeo)
-    with making.ServerProcess(tmp_path, config):
+    config = making.a_config(address="127.0.0.1", zookeeper=hosts, storage=storage, more="monitor-server 127.0.0.1:0")
+    monkeypatch.setenv("ZKFLEET_ZOOKEEPER", hosts)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+    def said(words):
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    with making.ServerProcess(tmp_path, config), monitor.start():
         [address] = wait_for(lambda: making.addresses(registry), 20)
-        commit = making.commit(address, "first")
-        assert commit
+        making.commit(address, "first")
         with making.a_holder(address, "/shop/checkout"):
             waiting = making.Attempt(making.commit, address, "/shop/cart")
-            arguments = ["monitor", "--path", "/databases/main", "--all", "-z", hosts, "locks"]
-            said = wait_for(
-                lambda: (text := CliRunner().invoke(main, arguments).output) and "waits" in text and text, 20
-            )
-            [holds] = [line for line in said.splitlines() if " holds " in line]
-            assert "/shop/checkout" in holds
-            assert "/shop/cart" in next(line for line in said.splitlines() if " waits " in line)
-            status = CliRunner().invoke(main, ["zeo", "status", "/databases/main", "-z", hosts]).output
-            assert "/shop/checkout" in status
+            told = wait_for(lambda: " waits " in (text := said(locks)) and text, 20)
+            [holds] = [line for line in told.splitlines() if " holds " in line]
+            [waits] = [line for line in told.splitlines() if " waits " in line]
+            assert holds.endswith("/shop/checkout")
+            assert waits.endswith("/shop/cart")
+            assert holds.split()[5] in [":".join(map(str, one.laddr)) for one in psutil.Process().net_connections()]
+            assert "MainThread" in said([str(os.getpid()) if word == "4242" else word for word in threads])
+            assert "/shop/checkout" in said(status)
         assert isinstance(waiting.outcome(20), bytes)
+        wait_for(lambda: "nobody holds a commit lock" in said(locks))
 
 
 def test_a_long_held_lock_is_warned_of(zeo, tmp_path):
