@@ -174,7 +174,8 @@ class Commands:
 
     def add(self, command: Command) -> None:
         """Add a command."""
-        self._by_name[command.name] = command
+        # A new one, in order: who goes through the old one on another thread is not disturbed.
+        self._by_name = dict(sorted({**self._by_name, command.name: command}.items()))
 
     def get(self, name: str) -> Command | None:
         """Return the command of a name, or None."""
@@ -182,7 +183,7 @@ class Commands:
 
     def __iter__(self) -> Iterator[Command]:
         """Yield all, in the order of their names."""
-        return iter([self._by_name[name] for name in sorted(self._by_name)])
+        return iter(self._by_name.values())
 
     def command(
         self,
