@@ -210,6 +210,22 @@ def zeo_of(server, *options):
     return CliRunner().invoke(main, ["zeo", "check", server.text, *options])
 
 
+def test_a_server_that_speaks_tls_is_shown_certificates(zeo, path, registry, certificates, tmp_path):
+    files = {name: str(certificates / name) for name in ("server.crt", "server.key", "client.crt", "client.key")}
+    own = f"certificate {files['server.crt']}\nkey {files['server.key']}\nauthenticate {files['client.crt']}"
+    ours = ["--zeo-ca", files["server.crt"], "--zeo-certificate", files["client.crt"], "--zeo-key", files["client.key"]]
+
+    def said(*options):
+        done = zeo("status", path, "--interval", "0", "--format", "json", *options)
+        [row] = json.loads(done.stdout)
+        return row["problem"]
+
+    with ZeoServer(tmp_path, settings=f"<ssl>\n{own}\n</ssl>") as server, registry.register(path, server.text):
+        assert said(*ours) == ""
+        assert said() != ""
+        assert "CERTIFICATE_VERIFY_FAILED" in said(*ours, "--zeo-name", "elsewhere.example.com")
+
+
 def test_a_server_that_lags_is_warned_of(zeo, path, registry, server, tmp_path):
     with ZeoServer(tmp_path) as newer:
         DB(ClientStorage(newer.address)).close()
