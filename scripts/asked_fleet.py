@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ASKED_LINES = {
+    "conflicts": ["conflicts", "conflicts last"],
     "connections": ["connections 0", "connections 0 - stacks"],
     "help": ["help locks"],
     "interactive": ["interactive", "health", "", "quit"],
@@ -255,8 +256,26 @@ async def _shopping(main: "DB", where: str) -> None:
     cart = main.open(transaction.TransactionManager()).root()["cart"]
     for item in ("tea", "honey", "cups"):
         await call(cart.__setitem__, item, 1)
+    _check_out_too_late(main)
     monitor.start(where, actions=True)
     await asyncio.sleep(3600)
+
+
+def _check_out_too_late(main: "DB") -> None:
+    """Take long for a transaction, and meet a conflict at its end."""
+    import transaction
+    from ZODB.POSException import ConflictError
+
+    late = transaction.TransactionManager()
+    with contextlib.closing(main.open(late)) as connection:
+        late.begin().note("/shop/checkout")
+        connection.root()["cart"]["tea"] = 2
+        with main.transaction() as other:
+            other.root()["cart"]["tea"] = 3
+        time.sleep(1.1)  # so that it is long
+        with contextlib.suppress(ConflictError):
+            late.commit()
+        late.abort()
 
 
 if __name__ == "__main__":
