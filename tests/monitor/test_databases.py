@@ -46,6 +46,37 @@ def write(database, **values):
         connection.root().update(values)
 
 
+class Shy(Persistent):
+    """An object that says when somebody shows it."""
+
+    def __repr__(self):
+        raise AssertionError("it was shown on another thread than its own")
+
+
+def test_of_a_request_that_zope_says_is_told_which_it_is_and_no_secret(say, main):
+    begun, over = threading.Event(), threading.Event()
+
+    def publish():
+        with main.transaction() as connection:
+            # As ZPublisher.WSGIPublisher does it.
+            environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/a", "HTTP_AUTHORIZATION": "Basic s3cret"}
+            connection.setDebugInfo(environ, {"PARENTS": [Shy()], "__ac_password": "s3cret"})
+            begun.set()
+            over.wait(30)
+
+    thread = threading.Thread(target=publish, name="publisher")
+    thread.start()
+    assert begun.wait(10)
+    try:
+        for asked in ["connections", "connections 0 * stacks", "monitor 0", "threads publisher"]:
+            told = say(asked)
+            assert "GET /a" in told
+            assert "s3cret" not in told
+    finally:
+        over.set()
+        thread.join(10)
+
+
 # -- as they were
 
 

@@ -93,6 +93,21 @@ def open_connections(database: Any) -> list[Any]:
     return [connection for connection in connections(database) if connection.opened]
 
 
+def debug_info(connection: Any) -> list[str]:
+    """Return what was said with `setDebugInfo`, as far as it is text or a number.
+
+    Zope says a request there, with its cookies and passwords, and with objects
+    that would be loaded to be shown: of that its method and path are told.
+    """
+    return [shown for said in connection.getDebugInfo() if (shown := _shown(said))]
+
+
+def _shown(said: Any) -> str:
+    if isinstance(said, dict):
+        return " ".join(text for key in ("REQUEST_METHOD", "PATH_INFO") if isinstance(text := said.get(key), str))
+    return str(said) if isinstance(said, str | bytes | int | float) else ""
+
+
 class Databases(MutableMapping[str, Any]):
     """The databases of a process by name, "" for the main one; any thread may use it."""
 

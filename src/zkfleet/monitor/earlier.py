@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Answer, Column, Kind, Value, fields, lines
 from zkfleet.monitor.commands import Between, command
-from zkfleet.monitor.databases import databases, open_connections
+from zkfleet.monitor.databases import databases, debug_info, open_connections
 
 DATABASE = Column("database", "Its name; `-` is the main one.", kind=Kind.LABEL)
 DBINFO = [
@@ -50,8 +50,8 @@ def monitor(seconds: Annotated[float, Between(0)] = 100, db: str = "") -> Answer
 
 
 def _info(connection: Any) -> str:
-    said = connection.getDebugInfo()
-    shown = said[0] if len(said) == 1 else said or ""
+    said = debug_info(connection)
+    shown = said[0] if len(said) == 1 else tuple(said) or ""
     return f"{shown} ({len(connection._cache)})"
 
 

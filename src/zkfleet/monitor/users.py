@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
-from zkfleet.monitor.databases import databases
+from zkfleet.monitor.databases import databases, debug_info
 from zkfleet.monitor.stacks import add_note
 
 
@@ -73,7 +73,7 @@ def _note(ident: int) -> list[str]:
 def _what(name: str, connection: Any) -> str:
     loads, stores = connection.getTransferCounts()
     age = time.time() - (connection.opened or time.time())
-    info = " ".join(map(str, connection.getDebugInfo()))
+    info = " ".join(debug_info(connection))
     return f"uses {name or '-'} for {age:.3f} s: loads {loads}, stores {stores}{', ' if info else ''}{info}"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, table
 from zkfleet.monitor.commands import Between, command
-from zkfleet.monitor.databases import connections, databases, open_connections, watch
+from zkfleet.monitor.databases import connections, databases, debug_info, open_connections, watch
 from zkfleet.monitor.stacks import stack
 from zkfleet.monitor.users import users
 from zkfleet.monitor.wording import as_text
@@ -29,7 +29,7 @@ DATABASES = [
 CONNECTIONS = [
     DATABASE,
     Column("age", "Since when it is in use.", "seconds"),
-    Column("info", "What was said with `setDebugInfo`."),
+    Column("info", "What was said with `setDebugInfo`; of a request of Zope its method and path."),
     Column("objects", "Objects in its cache."),
     Column("loaded", "Those of them that are no ghosts."),
     Column("loads", "Objects loaded since it was opened."),
@@ -144,7 +144,7 @@ def _connection(name: str, connection: Any, age: float) -> dict[str, Value]:
     return {
         "database": name,
         "age": round(age, 3),
-        "info": " ".join(map(str, connection.getDebugInfo())),
+        "info": " ".join(debug_info(connection)),
         "objects": len(connection._cache),
         "loaded": connection._cache.cache_non_ghost_count,
         "loads": loads,
