@@ -1,5 +1,6 @@
 """TLS at every door, with real certificates."""
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -99,6 +100,25 @@ def test_a_large_answer_is_read_or_dropped(opened, trusting, certificates):
         client.send(b"large\n")
         wait_for(lambda: started.board.unread > 30 * MIB)
         assert ask(started.address, "quit", tls=trusting(certificates)) == "Goodbye.\n"
+        wait_for(lambda: not started.board.talks)
+
+
+def test_who_says_that_it_ends_is_told_the_same(opened, trusting, certificates):
+    started = opened()
+    with Client(started.address, tls=trusting(certificates)) as client:
+        client.send(b"interactive\n").line()
+        client.socket.unwrap().close()  # which waits for it
+
+
+@pytest.mark.slow
+def test_who_ends_before_it_has_read_is_hung_up_on_at_the_latest_then(opened, trusting, certificates):
+    started = opened(limits=Limits(answer=64 * MIB))
+    with Client(started.address, tls=trusting(certificates)) as client:
+        client.send(b"interactive\nlarge\n")
+        wait_for(lambda: started.board.unread > 30 * MIB)
+        socket.socket.shutdown(client.socket, socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            client.rest()
         wait_for(lambda: not started.board.talks)
 
 

@@ -258,8 +258,9 @@ class Encrypted(Connection):
         self._is_in = False
 
     def write(self, data: bytes) -> None:
-        """Write, now or later."""
-        super().write(self._tunnel.sealed(data))
+        """Write, now or later; nothing more when the client has ended."""
+        if not self._closes:
+            super().write(self._tunnel.sealed(data))
 
     def connectionMade(self) -> None:  # noqa: N802  Twisted's name
         """Wait for the handshake."""
@@ -278,9 +279,8 @@ class Encrypted(Connection):
             said = self._tunnel.received(data)
         except ssl.SSLError as exc:
             logger.info("client_refused reason=%s", exc)
-            self._closes = True
             self.transport.write(self._tunnel.leaving())
-            self.transport.loseConnection()
+            self._end()
             return
         self.transport.write(self._tunnel.leaving())
         if self._tunnel.is_open and not self._is_in:
@@ -291,16 +291,21 @@ class Encrypted(Connection):
         if said and not self._closes:
             self._talk.received(said)
         if self._tunnel.has_ended:
-            self.transport.loseConnection()
+            self._end()
 
     def readConnectionLost(self) -> None:  # noqa: N802  Twisted's name
         """End with the client: there is nothing half open over TLS."""
-        self.transport.loseConnection()
+        self._end()
 
     def connectionLost(self, reason: object = None) -> None:  # noqa: N802  Twisted's name
         """End."""
         self._handshakes.discard(self)
         super().connectionLost(reason)
+
+    def _end(self) -> None:
+        self._closes = self._has_ended = True
+        if not self.unread:  # else when all is read
+            self._finish()
 
     def _finish(self) -> None:
         self.transport.write(self._tunnel.closed())
