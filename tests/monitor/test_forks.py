@@ -84,6 +84,19 @@ def test_a_child_holds_no_encrypted_connection_open(start, certificates, trustin
                 assert hears_the_end(client)
 
 
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_child_holds_no_connection_open_whose_handshake_is_not_over(start, certificates, trusting, name):
+    tls = Certificates(str(certificates / "server.crt"), str(certificates / "server.key"))
+    with running(name) as loop:
+        started = loop.call(lambda: start(0, door=loop.door, tls=tls))
+        with Client(started.address, timeout=2) as client:
+            client.send(b"\x16\x03\x01")  # the beginning of a hello
+            assert ask(started.address, "health", tls=trusting(certificates)) == "OK\n"
+            with a_child():
+                loop.call(started.close)
+                assert hears_the_end(client)
+
+
 def test_a_child_that_closes_the_monitor_leaves_the_parents(start):
     started = start(http=0)
     assert in_a_child(lambda: str(started.close())) == "None"

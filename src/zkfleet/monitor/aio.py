@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 
 from zkfleet.monitor.encrypted import Encrypted
-from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, newcomers
+from zkfleet.monitor.listening import SECONDS_WITHOUT_FILES, NoFiles, leave_to_parent, newcomers
 from zkfleet.monitor.opening import Opener
 from zkfleet.monitor.plain import Plain
 from zkfleet.monitor.running import Running
@@ -60,7 +60,7 @@ class Door:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop, self._listener, self._board, self._tls = loop, listener, board, tls
-        self._handshakes: set[asyncio.Task[object]] = set()
+        self._handshakes: dict[asyncio.Task[object], socket.socket] = {}
         self._is_open = False
         self._watched = -1  # the socket's number, which it has no more if others close it
 
@@ -85,6 +85,12 @@ class Door:
             task.cancel()
         self._board.close()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: keep no connection of the parent's open."""
+        for one in self._handshakes.values():
+            leave_to_parent(one.fileno())
+        self._board.leave_to_parent()
+
     def _accept(self) -> None:
         try:
             for one in newcomers(self._listener):
@@ -107,11 +113,11 @@ class Door:
                 lambda: Encrypted(self._board), one, ssl=self._tls, ssl_handshake_timeout=SECONDS_FOR_A_HANDSHAKE
             )
             task = self._loop.create_task(made)
-            self._handshakes.add(task)
+            self._handshakes[task] = one
             task.add_done_callback(self._shaken)
 
     def _shaken(self, task: "asyncio.Task[object]") -> None:
-        self._handshakes.discard(task)
+        del self._handshakes[task]
         if not task.cancelled() and (exc := task.exception()) is not None:
             logger.info("client_refused reason=%s", exc)
 
@@ -133,7 +139,7 @@ class InLoop:
         self.board = Switchboard(running, LoopClock(loop), speak)
         self._door = Door(loop, listener, self.board, tls)
         self._door.open()
-        self.listen_at = self._door.listen_at
+        self.listen_at, self.leave_to_parent = self._door.listen_at, self._door.leave_to_parent
 
     def close(self) -> None:
         """Let nobody in any more, and break all connections."""

@@ -18,12 +18,17 @@ class Opened(Protocol):
     Attributes:
         board: its connections, for its loop's thread alone.
         listen_at: lets clients in at another socket from now on; to be called on the loop's thread.
+        leave_to_parent: in a forked child, closes the parent's connections here alone.
     """
 
     board: Switchboard
 
     @property
     def listen_at(self) -> Callable[[socket], None]:
+        """See above."""
+
+    @property
+    def leave_to_parent(self) -> Callable[[], None]:
         """See above."""
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ class Monitor:
         """In a forked child: keep nothing open that is the parent's, and answer nobody."""
         self._is_closed, self._lock = True, threading.Lock()
         self._listener.close()
-        self.board.leave_to_parent()
+        self._opened.leave_to_parent()
 
     def __enter__(self) -> Self:
         return self

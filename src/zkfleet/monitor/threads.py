@@ -36,7 +36,7 @@ class Thread:
         self._loop = asyncio.new_event_loop()
         self.board = Switchboard(running, LoopClock(self._loop), speak)
         self._door = Door(self._loop, listener, self.board, tls)
-        self.listen_at = self._door.listen_at
+        self.listen_at, self.leave_to_parent = self._door.listen_at, self._door.leave_to_parent
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
         self._thread.start()
 

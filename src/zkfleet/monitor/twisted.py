@@ -76,6 +76,12 @@ class InReactor:
             one.abort()
         self.board.close()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: keep no connection of the parent's open."""
+        for one in self._factory.handshakes:
+            one.leave_to_parent()
+        self.board.leave_to_parent()
+
 
 @implementer(interfaces.IReadDescriptor)
 class Listener:
