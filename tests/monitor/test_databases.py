@@ -233,6 +233,49 @@ def test_a_thread_is_told_with_the_connections_that_it_uses(say, main, busy):
     assert re.fullmatch(r"uses - for \d+\.\d{3} s: loads \d+, stores 0, GET /slow.*", note)
 
 
+class Nosy(type):
+    """A class of classes that notices whoever asks them anything."""
+
+    def __getattribute__(cls, name):
+        raise AssertionError(f"a class was asked for {name}")
+
+
+class Noticing(Persistent):
+    """An object that notices whoever asks it anything."""
+
+    def __getattribute__(self, name):
+        raise AssertionError(f"an object was asked for {name}")
+
+
+class Odd:
+    """A mapping for the names of a program that is no dict, and has nothing that it need not have."""
+
+    def __init__(self, **values):
+        self._values = values
+
+    def __getitem__(self, name):
+        return self._values[name]
+
+
+def test_nothing_of_the_application_is_run_to_find_who_uses_a_connection(say, main):
+    begun, over = threading.Event(), threading.Event()
+
+    def work(connection):
+        odd, shy = Nosy("Odd", (), {})(), Noticing()
+        exec("begun.set(), over.wait(30)", {}, Odd(begun=begun, over=over, odd=odd, shy=shy))
+
+    with main.transaction() as connection:
+        thread = threading.Thread(target=work, args=(connection,), name="odd-1")
+        thread.start()
+        assert begun.wait(10)
+        try:
+            assert json.loads(say("json connections 0 - stacks"))["answer"][0]["thread"] == "odd-1"
+            assert "uses - for " in say("threads odd-1")
+        finally:
+            over.set()
+            thread.join(10)
+
+
 def test_a_database_that_was_closed_does_not_hide_the_connections_of_others(say, main):
     monitor.databases["other"] = other = DB(MappingStorage())
     other.close()

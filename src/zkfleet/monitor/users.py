@@ -3,9 +3,12 @@
 ZODB does not note that.  But whoever uses a connection has it, or one of its
 objects, in a variable of a function that is running: so all threads' frames
 are looked through, when it is asked and not before.  No object is loaded by
-that, and no ZODB into a process that has none.
+that, no method of the application is run, and no ZODB comes into a process that
+has none.  Before Python 3.13, a call whose variables were looked at keeps what
+they were until it ends.
 """
 
+import inspect
 import sys
 import threading
 import time
@@ -35,29 +38,36 @@ def users(connections: Iterable[Any]) -> dict[int, int]:
 
 def _held(frame: FrameType | None) -> Iterator[tuple[int, Any]]:
     """Yield the connections that a stack leads to, and how many calls further out that is."""
-    if "ZODB.Connection" not in sys.modules:
-        return
+    # Not imported: somebody may be about to, and would be waited for.
+    kind = getattr(sys.modules.get("ZODB.Connection"), "Connection", None)
     depth = 0
-    while frame is not None:
-        for value in list(frame.f_locals.values()):
-            connection = _connection_of(value)
+    while frame is not None and kind is not None:
+        for value in _variables(frame):
+            connection = _connection_of(value, kind)
             if connection is not None:
                 yield depth, connection
         frame, depth = frame.f_back, depth + 1
 
 
-def _connection_of(value: Any) -> Any:
-    from persistent import Persistent
-    from ZODB.Connection import Connection
+def _variables(frame: FrameType) -> list[Any]:
+    found = frame.f_locals
+    if frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # a function's
+        return list(found.values())
+    # What `exec` was given, or a class is made of: any mapping, whose methods are the application's.
+    return list(dict.values(found)) if issubclass(type(found), dict) else []
 
-    kind = type(value)
-    if issubclass(kind, Connection):
+
+def _connection_of(value: Any, connection: type) -> Any:
+    """Return a connection, or an object's; none of the application's own methods is run for that."""
+    if issubclass(type(value), connection):
         return value
-    # Zope's wrappers are of a class of their own, and have the jar of what is in them.
-    if issubclass(kind, Persistent) or kind.__module__ == "Acquisition":
-        jar = getattr(value, "_p_jar", None)
-        return jar if isinstance(jar, Connection) else None
-    return None
+    unwrapped = getattr(sys.modules.get("Acquisition"), "aq_base", None)  # Zope's wrappers have no jar
+    value = value if unwrapped is None else unwrapped(value)
+    persistent = sys.modules["persistent"].Persistent
+    if not issubclass(type(value), persistent):
+        return None
+    jar = persistent._p_jar.__get__(value)
+    return jar if issubclass(type(jar), connection) else None
 
 
 def _note(ident: int) -> list[str]:
