@@ -8,7 +8,7 @@ import pytest
 import ZODB
 
 from tests.conftest import wait_for
-from tests.monitor.conftest import ask
+from tests.monitor.conftest import Client, ask
 from zkfleet.errors import BadInput
 from zkfleet.monitor.zope.configured import address
 
@@ -65,6 +65,27 @@ def hello(connection, name="world"):
     connection.write(f"Hi {name}!\\n")
 """
 
+# What Zope's main thread does when the process starts; a command that is said not to block does.
+HANGING = """
+import os, sys, time
+from zkfleet.monitor import COMMANDS, start, threads
+from zkfleet.monitor.zope.starting import _close_at_sigterm
+
+threads.PATIENCE = 0.1
+
+@COMMANDS.command("hang", blocks=False)
+def hang():
+    os.write(1, b"hangs\\n")
+    time.sleep(60)
+
+_close_at_sigterm(start(sys.argv[1]))
+while True:
+    try:
+        time.sleep(60)
+    except Exception as exc:
+        os.write(1, repr(exc).encode())
+"""
+
 
 @contextlib.contextmanager
 def zope(home, conf=CONF):
@@ -105,6 +126,23 @@ def test_a_zope_process_answers_until_it_is_ended(tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
         assert not Path(socket).exists()
+
+
+@pytest.mark.slow
+def test_a_process_is_ended_though_a_command_hangs(tmp_path):
+    pytest.importorskip("zope.component", reason="the extra zope is not installed")
+    socket = str(tmp_path / "monitor.sock")
+    with subprocess.Popen([sys.executable, "-c", HANGING, socket], stdout=subprocess.PIPE) as process:
+        try:
+            wait_for(lambda: Path(socket).exists() or process.poll() is not None)
+            with Client(socket) as client:
+                client.send(b"hang\n")
+                assert process.stdout.readline() == b"hangs\n"
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
+    assert not Path(socket).exists()
 
 
 @pytest.mark.slow

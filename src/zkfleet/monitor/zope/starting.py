@@ -63,8 +63,10 @@ def _close_at_sigterm(monitor: Monitor) -> None:
         return
 
     def end(number: int, _frame: object) -> None:
-        monitor.close()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        signal.signal(number, signal.SIG_DFL)  # who asks again does not wait
+        try:
+            monitor.close()
+        finally:  # the process ends even if a command hangs
+            os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, end)
