@@ -412,3 +412,22 @@ def test_packing_never_makes_a_committed_one_look_uncommitted(written, data):
 def test_a_whole_log_without_the_mark_is_proof(status, after):
     log = [logged(1, status=status), *(logged(n + 2, "another") for n in range(after))]
     assert search(log, p64(1), "it").outcome is Outcome.NOT_COMMITTED
+
+
+def test_an_answer_that_comes_as_time_runs_out_is_told(tmp_path):
+    def hold(frame, event, _value):
+        if event == "return" and frame.f_code is outcomes._Question.answer.__code__:
+            over.wait(0.2)  # the answer is there, and nobody has it yet
+
+    db, manager, over = DB(str(tmp_path / "data.fs")), transaction.TransactionManager(), threading.Event()
+    connection = db.open(manager)
+    marker = outcomes.mark(manager.begin())
+    add(connection.root().setdefault("there", {"n": 0}))
+    manager.commit()
+    threading.setprofile(hold)
+    try:
+        assert zeo.outcome(db, marker, timeout=0.1).outcome is Outcome.COMMITTED
+    finally:
+        threading.setprofile(None)
+        connection.close()
+        db.close()

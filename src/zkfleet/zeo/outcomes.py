@@ -170,7 +170,9 @@ def outcome(database: Any, marker: Marker, *, timeout: float = 30.0) -> Verdict:
     try:
         return together(marker.places, answered.result(timeout))
     except TimeoutError:
-        waiting = next(question for question in questions if not question.answered)
+        waiting = next((question for question in questions if not question.answered), None)
+        if waiting is None:  # the last answer came this very moment
+            return together(marker.places, answered.result())
         where = f"{waiting.place.database}: " if len(questions) > 1 else ""
         return Verdict(Outcome.UNKNOWN, f"{where}{waiting.doing} for {timeout:g} s")
 
