@@ -152,6 +152,17 @@ def test_a_wrong_zope_conf_ends_the_start_with_the_place(tmp_path):
     assert "<product-config zc.z3monitor>: port: not a number: 'x'" in (tmp_path / "log").read_text()
 
 
+def test_a_folder_that_somebody_else_made_keeps_no_zope_from_starting(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("zope.component", reason="the extra zope is not installed")
+    from zkfleet.monitor.zope.starting import process_starting
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "zkfleet").mkdir()
+    (tmp_path / "zkfleet").chmod(0o777)
+    process_starting(None)
+    assert "is not a directory of this user alone" in caplog.text
+
+
 def test_where_zope_conf_says_that_it_listens():
     assert address({}) is address({"zc.z3monitor": {}}) is None
     assert address({"zc.z3monitor": {"port": "9644"}}) == "9644"

@@ -4,6 +4,7 @@ Zope opens its databases, reads the ZCML, and says that the root is there, then
 that the process starts.  Subscribers, as thin as they can be.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -12,12 +13,15 @@ from typing import Any
 from ZODB.interfaces import IDatabase
 from zope.component import getUtilitiesFor
 
+from zkfleet.errors import BadInput
 from zkfleet.monitor import plugins
 from zkfleet.monitor.commands import COMMANDS
 from zkfleet.monitor.databases import MAIN, databases
 from zkfleet.monitor.starting import Monitor, start
 from zkfleet.monitor.zope.configured import address
 from zkfleet.monitor.zope.interfaces import all_of_them
+
+logger = logging.getLogger(__name__)
 
 
 def database_opened(event: Any) -> None:
@@ -32,7 +36,15 @@ def database_opened(event: Any) -> None:
 def process_starting(_event: Any) -> None:
     """Add the utilities that there are, and start the monitor."""
     add_utilities()
-    monitor = start(address(_sections()))
+    where = address(_sections())
+    try:
+        monitor = start(where)
+    except BadInput as exc:
+        if where is not None:
+            raise
+        # The default one's folder is below /tmp, where any user of the machine could make it first.
+        logger.warning("monitor_not_started reason=%s", exc)
+        return
     if monitor:
         _close_at_sigterm(monitor)
 
