@@ -10,6 +10,7 @@ from tests.monitor.conftest import Client
 from tests.monitor.doors import LOOPS, running
 from zkfleet import monitor
 from zkfleet.errors import BadInput, WaitTimedOut
+from zkfleet.monitor import Certificates
 from zkfleet.monitor.answers import Mode
 
 SCRIPTS = [
@@ -153,3 +154,23 @@ def test_a_monitor_whose_command_blocks_the_loop_says_that_it_cannot_be_closed_y
         released.set()
         assert client.rest() == "late\n"
     wait_for(lambda: "zkfleet-monitor" not in {one.name for one in threading.enumerate()})
+
+
+# asyncio's TLS is not over before the client says so.
+@pytest.mark.parametrize(("name", "is_encrypted"), [*((name, False) for name in LOOPS), ("twisted", True)])
+def test_who_reads_late_reads_all(start, commands, certificates, trusting, monkeypatch, name, is_encrypted):
+    @commands.command("large", blocks=False)
+    def large():
+        return monitor.lines("x" * 1_000_000)
+
+    for room in ("plain", "twisted"):
+        monkeypatch.setattr(f"zkfleet.monitor.{room}.SECONDS_FOR_LAST_WORDS", 0.01)
+    tls = Certificates(str(certificates / "server.crt"), str(certificates / "server.key")) if is_encrypted else None
+    with running(name) as loop:
+        started = loop.call(lambda: start(0, door=loop.door, tls=tls))
+        with Client(started.address, tls=trusting(certificates) if is_encrypted else None) as client:
+            client.send(b"large\n")
+            # The door is done with it: what the client has not read is with the system.
+            wait_for(lambda: started.board.answered and not started.board.talks)
+            assert len(client.rest()) == 1_000_001
+        loop.call(started.close)

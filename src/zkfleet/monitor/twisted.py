@@ -252,7 +252,8 @@ class Connection(protocol.Protocol):
             return
         # To close now would take from a client that sends on what it has not read yet.
         self.transport.loseWriteConnection()
-        self._stop_waiting = self._board.clock.later(SECONDS_FOR_LAST_WORDS, self.abort)
+        # Nor is it aborted then: what the system has of the answer is still on its way to a slow one.
+        self._stop_waiting = self._board.clock.later(SECONDS_FOR_LAST_WORDS, self.transport.loseConnection)
 
 
 class Encrypted(Connection):
