@@ -13,6 +13,7 @@ with `raise ... from exc`.  The family:
     |-- EscapedObject              what a call returned would live on outside of its transaction
     |-- TransactionEnded           a call that ended its transaction itself
     |-- CommitUnknown              a commit that may have happened, and will not be tried again
+    |-- CommittedAlready           a commit that did happen, though who waited for it was cancelled
     |-- TreeState (LookupError)    what the ensemble holds does not allow it
     |   |-- NodeNotFound (ChrootNotFound)  NodeExists  NodeNotEmpty
     |   |-- LinkLoop               links that lead back to where they began
@@ -154,6 +155,16 @@ class CommitUnknown(ZkfleetError):
             f"it is not known whether the call was committed: {reason}",
             hint="look whether its effect is there, or ask zkfleet.zeo.outcome() for the marker later; a call "
             'that may happen twice can be made with Policy(on_unknown="retry")',
+        )
+
+
+class CommittedAlready(ZkfleetError):
+    """The cause of a `CancelledError`: the call was committed before it was cancelled; only its result is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the call was committed when it was cancelled, and its after_commit actions are performed",
+            hint="do not make it again; shield a call whose result you need",
         )
 
 

@@ -15,7 +15,7 @@ from tests.conftest import wait_for
 from zkfleet import calls
 from zkfleet.calls.asyncio import Partial, call
 from zkfleet.calls.pool import pool_of
-from zkfleet.errors import BadInput, EscapedObject, WaitTimedOut
+from zkfleet.errors import BadInput, CommittedAlready, CommitUnknown, EscapedObject, WaitTimedOut
 
 FOR_EVER = calls.Policy(max_transaction_errors=None)
 # The pause is random, and shorter than a test's patience once in thousands of times.
@@ -287,20 +287,32 @@ async def committed_unheard(counter, db):
     task = asyncio.create_task(call(counter.run, held))
     await held.entered()
     held.go_on.set()
-    wait_for(lambda: is_idle(db))  # blocks the loop, so that it cannot hear of it
+    pool_of(db).threads.shutdown()  # blocks the loop until the call is over, so that it cannot hear of it
+    calls.limit(db, connections=7)  # with threads of its own
     yield task
     await until(lambda: held.done)
     assert held.done == [(threading.get_ident(), "somebody")]
     assert get(db) == 1
 
 
-@pytest.mark.parametrize("stage", [queued, pausing, working, committing, committed_unheard])
-def test_wherever_a_call_is_cancelled_its_task_ends_at_once_and_no_slot_is_lost(run, db, counter, stage):
+@pytest.mark.parametrize(
+    ("stage", "cause"),
+    [
+        (queued, type(None)),
+        (pausing, type(None)),
+        (working, type(None)),
+        (committing, CommitUnknown),
+        (committed_unheard, CommittedAlready),
+    ],
+)
+def test_wherever_a_call_is_cancelled_its_task_ends_at_once_tells_and_keeps_no_slot(run, db, counter, stage, cause):
     async def main():
         async for task in stage(counter, db):
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asyncio.wait_for(asyncio.shield(task), 10)
+            with pytest.raises(asyncio.CancelledError) as caught:
+                async with asyncio.timeout(10):
+                    await task
+            assert type(caught.value.__cause__) is cause
             assert task.cancelled()
         await until(lambda: is_idle(db))
         return await call(counter.run, lambda counter: counter.count)

@@ -48,8 +48,8 @@ async def call(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAU
         BadInput: an argument that cannot be had on another connection.
         EscapedObject: it returned something persistent.
         CommitUnknown, WaitTimedOut, QueueFull: see `Policy` and `zkfleet.calls.limit`.
-        CancelledError: nothing was committed, and will not be, unless its commit was under way: then its
-            `__cause__` is a `CommitUnknown`.
+        CancelledError: nothing was committed, and will not be, unless its commit was under way, or over: then its
+            `__cause__` is a `CommitUnknown`, or `CommittedAlready`.
         Exception: what it raised itself; nothing was committed then.
     """
     request = Request(function, args, keywords, allow_containers=policy.allow_containers)
@@ -104,9 +104,9 @@ async def drive(run: Run) -> Any:
         return over.value
     except asyncio.CancelledError as cancelled:
         steps.close()
-        unknown = run.unknown_if_left(order)
-        if unknown is not None:
-            raise cancelled from unknown
+        known = run.commit_if_left(order)
+        if known is not None:
+            raise cancelled from known
         raise
     finally:
         steps.close()

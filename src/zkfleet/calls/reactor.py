@@ -199,8 +199,8 @@ class Driver:
             return
         if attempt.left_at is Stage.OVER and attempt.committed:
             self._deliver(attempt.value)
-        elif unknown := self.run.unknown_if_left(order):
-            self._fail(unknown)
+        elif known := self.run.commit_if_left(order):
+            self._fail(known)
 
     def leave(self) -> None:
         """Cancel the call, because its reactor stops."""

@@ -34,7 +34,7 @@ from zkfleet.calls.deciding import (
 from zkfleet.calls.policy import Policy
 from zkfleet.calls.pool import Slot, State, pool_of
 from zkfleet.calls.references import Request
-from zkfleet.errors import CommitUnknown, WaitTimedOut
+from zkfleet.errors import CommittedAlready, CommitUnknown, WaitTimedOut
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Run:
         after.perform(attempt.actions)
         return attempt.value
 
-    def unknown_if_left(self, order: Work | Wait | None) -> CommitUnknown | None:
+    def commit_if_left(self, order: Work | Wait | None) -> CommitUnknown | CommittedAlready | None:
         """Return what who left it must know of its commit, when its steps are closed; None if nothing is committed.
 
         Args:
@@ -148,6 +148,8 @@ class Run:
             return CommitUnknown("it was cancelled while it was asked what became of its commit", attempt.marker)
         if attempt.left_at is Stage.COMMITTING:
             return CommitUnknown("it was cancelled while its commit was under way", attempt.marker)
+        if attempt.left_at is Stage.OVER and attempt.committed:
+            return CommittedAlready()
         if attempt.left_at is Stage.OVER and attempt.failure is not None and attempt.failure.committing:
             return CommitUnknown("it was cancelled when the reply to its commit was lost", attempt.marker)
         return self.unknown
