@@ -4,6 +4,8 @@ from ZODB import DB
 
 from tests.calls.reactors import RunningReactor
 from tests.calls.things import Counter
+from tests.zeo.linked import link, linked, other, quiet, server  # noqa: F401
+from zkfleet.calls.pool import pool_of
 
 
 @pytest.fixture
@@ -13,6 +15,14 @@ def db():
     put(db, counter=Counter())
     yield db
     db.close()
+
+
+@pytest.fixture
+def served(linked):  # noqa: F811
+    """A database on a server, with a counter."""
+    put(linked, counter=Counter())
+    yield linked
+    pool_of(linked).threads.shutdown()  # who asks what became of a commit needs the connection until then
 
 
 @pytest.fixture

@@ -1,56 +1,27 @@
 """Calls on loops while a real ZEO server comes and goes."""
 
 import asyncio
-import logging
 import threading
 
 import pytest
 import uvloop
-from ZEO.ClientStorage import ClientStorage
-from ZODB import DB
 
-from tests.calls.conftest import get, put
+from tests.calls.conftest import get
 from tests.calls.test_asyncio import is_idle, ref_of, until
 from tests.calls.things import Counter
-from tests.zeo.asked import Losing, ZeoServer
 from tests.zeo.making import a_holder
 from zkfleet import calls, zeo
 from zkfleet.calls.asyncio import Partial, call
 from zkfleet.errors import CommitUnknown
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.usefixtures("quiet")]
 # So that only the connection can wake it in time.
 PATIENT = calls.Policy(max_transaction_errors=None, initial_backoff=60)
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    loggers = [logging.getLogger(name) for name in ("ZEO", "txn")]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    yield
-    for logger in loggers:
-        logger.setLevel(logging.NOTSET)
-
-
 @pytest.fixture
-def server(tmp_path):
-    with ZeoServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def link(server):
-    with Losing(server.port) as link:
-        yield link
-
-
-@pytest.fixture
-def db(link):
-    db = DB(ClientStorage(link.address, wait_timeout=10))
-    put(db, counter=Counter())
-    yield db
-    db.close()
+def db(served):
+    return served
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

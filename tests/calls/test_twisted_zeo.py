@@ -1,58 +1,28 @@
 """Calls from real reactors while a real ZEO server comes and goes."""
 
-import logging
 import threading
 
 import pytest
 import transaction
 from twisted.internet.defer import CancelledError, gatherResults
-from ZEO.ClientStorage import ClientStorage
-from ZODB import DB
 
-from tests.calls.conftest import get, put
+from tests.calls.conftest import get
 from tests.calls.things import Counter
 from tests.conftest import wait_for
-from tests.zeo.asked import Losing, ZeoServer
 from tests.zeo.making import a_holder
 from zkfleet import calls, zeo
 from zkfleet.calls.pool import pool_of
 from zkfleet.calls.twisted import Partial
 from zkfleet.errors import CommitUnknown, WaitTimedOut
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.usefixtures("quiet")]
 # So that only the connection can wake it in time.
 PATIENT = calls.Policy(max_transaction_errors=None, initial_backoff=60)
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    loggers = [logging.getLogger(name) for name in ("ZEO", "txn")]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    yield
-    for logger in loggers:
-        logger.setLevel(logging.NOTSET)
-
-
 @pytest.fixture
-def server(tmp_path):
-    with ZeoServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def link(server):
-    with Losing(server.port) as link:
-        yield link
-
-
-@pytest.fixture
-def db(link):
-    db = DB(ClientStorage(link.address, wait_timeout=10))
-    put(db, counter=Counter())
-    yield db
-    pool_of(db).threads.shutdown()  # who asks what became of a commit needs the connection until then
-    db.close()
+def db(served):
+    return served
 
 
 @pytest.fixture

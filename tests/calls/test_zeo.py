@@ -1,6 +1,5 @@
 """Real ZEO servers, and links to them that are cut where it hurts."""
 
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,46 +22,13 @@ from zkfleet import calls, zeo
 from zkfleet.calls import threads
 from zkfleet.errors import Closed, CommitUnknown
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.usefixtures("quiet")]
 PATIENT = calls.Policy(initial_backoff=60)  # so that only the connection can wake it in time
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    loggers = [logging.getLogger(name) for name in ("ZEO", "txn")]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    yield
-    for logger in loggers:
-        logger.setLevel(logging.NOTSET)
-
-
 @pytest.fixture
-def server(tmp_path):
-    with ZeoServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def link(server):
-    with Losing(server.port) as link:
-        yield link
-
-
-@pytest.fixture
-def db(link):
-    db = DB(ClientStorage(link.address, wait_timeout=10))
-    put(db, counter=Counter())
-    yield db
-    db.close()
-
-
-@pytest.fixture
-def other(server):
-    """Somebody who comes directly."""
-    db = DB(ClientStorage(server.address, wait_timeout=10))
-    yield db
-    db.close()
+def db(served):
+    return served
 
 
 @pytest.fixture

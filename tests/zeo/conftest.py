@@ -2,6 +2,7 @@ import pytest
 from kazoo.client import KazooClient
 
 import zkfleet
+from tests.zeo.linked import link, linked, other, quiet, server  # noqa: F401
 from tests.zeo.plain import Zeo
 from zkfleet.devserver import DevServer
 
@@ -9,7 +10,7 @@ from zkfleet.devserver import DevServer
 @pytest.fixture
 def fleet():
     """A registry with an empty service `/db`, on a dev server of the test's own."""
-    with DevServer(tick=0.2) as server, zkfleet.connect(server.hosts, session_timeout=2) as registry:
+    with DevServer(tick=0.2) as zookeeper, zkfleet.connect(zookeeper.hosts, session_timeout=2) as registry:
         registry.import_tree("/db\n")
         yield registry
 
@@ -46,6 +47,6 @@ def secret(fleet, zeo, certificates):
       key {certificates}/server.key
       authenticate {certificates}/client.crt
     </ssl>"""
-    server = zeo(options=options)
-    fleet.register("/db", server.address)
-    return server
+    one = zeo(options=options)
+    fleet.register("/db", one.address)
+    return one

@@ -1,4 +1,3 @@
-import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,26 +6,17 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.MappingStorage import MappingStorage
 
 from tests.conftest import wait_for
-from tests.zeo.asked import ZeoServer
 from zkfleet import zeo
 from zkfleet.errors import Closed
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def server(tmp_path):
-    with ZeoServer(tmp_path) as server:
-        yield server
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 
 
 @pytest.fixture
 def storage(server):
-    logging.getLogger("ZEO").setLevel(logging.CRITICAL + 1)
     storage = ClientStorage(server.address, wait_timeout=10)
     yield storage
     storage.close()
-    logging.getLogger("ZEO").setLevel(logging.NOTSET)
 
 
 @pytest.fixture

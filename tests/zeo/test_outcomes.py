@@ -1,4 +1,3 @@
-import logging
 import threading
 import time
 from contextlib import ExitStack
@@ -16,52 +15,20 @@ from ZODB.utils import p64, z64
 
 from tests.conftest import wait_for
 from tests.zeo.asked import Losing, ZeoServer
+from tests.zeo.linked import opened
 from zkfleet import zeo
 from zkfleet.errors import BadInput
 from zkfleet.zeo import Outcome, outcomes
 from zkfleet.zeo.outcomes import KEY, Marker, Place, search
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.usefixtures("quiet")]
 EITHER = [("reply", Outcome.COMMITTED), ("request", Outcome.NOT_COMMITTED)]
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    logging.getLogger("ZEO").setLevel(logging.CRITICAL + 1)
-    yield
-    logging.getLogger("ZEO").setLevel(logging.NOTSET)
-
-
 @pytest.fixture
-def server(tmp_path):
-    with ZeoServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def link(server):
-    with Losing(server.port) as link:
-        yield link
-
-
-def opened(address, **options):
-    return DB(ClientStorage(address, wait_timeout=10, **options))
-
-
-@pytest.fixture
-def db(link):
-    db = opened(link.address)
-    change(db, lambda root: root.__setitem__("n", 0))
-    yield db
-    db.close()
-
-
-@pytest.fixture
-def other(server):
-    """Somebody who comes directly."""
-    db = opened(server.address)
-    yield db
-    db.close()
+def db(linked):
+    change(linked, lambda root: root.__setitem__("n", 0))
+    return linked
 
 
 def change(db, how):
