@@ -1,5 +1,7 @@
 """Real ZEO servers, and links to them that are cut where it hurts."""
 
+import gc
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,15 +22,27 @@ from tests.zeo.asked import Losing, ZeoServer
 from tests.zeo.making import a_holder
 from zkfleet import calls, zeo
 from zkfleet.calls import threads
+from zkfleet.calls.pool import pool_of
 from zkfleet.errors import Closed, CommitUnknown
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.usefixtures("quiet")]
+# ZEO drops coroutines and files of its own, of requests that are under way or come when it is closed.
+closing = pytest.mark.filterwarnings(
+    "ignore:coroutine 'ClientIO:RuntimeWarning", "ignore:unclosed file:ResourceWarning"
+)
 PATIENT = calls.Policy(initial_backoff=60)  # so that only the connection can wake it in time
 
 
 @pytest.fixture
 def db(served):
     return served
+
+
+@pytest.fixture
+def collected():
+    """What a test drops is gone before the next begins."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -192,6 +206,8 @@ def test_what_may_have_happened_is_never_said_not_to_have(db, link, end):
     wait_for(lambda: not any(thread.name == "zkfleet-outcome" for thread in threading.enumerate()))
 
 
+@closing
+@pytest.mark.usefixtures("collected")
 def test_a_database_that_is_closed_while_a_call_waits_ends_it(db, counter, server):
     server.kill()
     wait_for(lambda: not db.storage.is_connected())
@@ -203,6 +219,8 @@ def test_a_database_that_is_closed_while_a_call_waits_ends_it(db, counter, serve
         result.result(20)
 
 
+@closing
+@pytest.mark.usefixtures("collected")
 def test_a_database_that_is_closed_while_it_is_asked_leaves_it_unknown(db, link, other):
     link.lose("tpc_finish", "late")
     result = in_a_thread(threads.run, Counter.add, reference(db))
@@ -212,6 +230,60 @@ def test_a_database_that_is_closed_while_it_is_asked_leaves_it_unknown(db, link,
         result.result(20)
     link.deliver()
     wait_for(lambda: get(other) == 1)
+
+
+class Stopping:
+    """Takes part in a transaction, and freezes the server where it is to hang."""
+
+    def __init__(self, manager, where, server):
+        self.transaction_manager, self._where, self._server = manager, where, server
+
+    def sortKey(self):
+        return "!"  # before the server's
+
+    def tpc_vote(self, _transaction):
+        self._freeze("vote")
+
+    def tpc_finish(self, _transaction):
+        self._freeze("finish")
+
+    def _freeze(self, where):
+        if where == self._where:
+            self._server.send(signal.SIGSTOP)
+
+    def _nothing(self, _transaction):
+        pass
+
+    abort = tpc_begin = commit = tpc_abort = _nothing
+
+
+@closing
+@pytest.mark.usefixtures("collected")
+@pytest.mark.parametrize(("where", "told"), [("load", Closed), ("vote", Closed), ("finish", CommitUnknown)])
+def test_a_database_that_is_closed_under_a_call_to_a_frozen_server_gives_back_its_thread_and_slot(
+    db, server, where, told
+):
+    pool, requests = pool_of(db), db.storage._server.client.protocol.futures
+
+    def work(counter):
+        manager = counter._p_jar.transaction_manager
+        manager.get().join(Stopping(manager, where, server))
+        if where == "load":
+            server.send(signal.SIGSTOP)
+        return counter.add()
+
+    ref = reference(db)
+    db.storage._cache.clear()
+    db.cacheMinimize()
+    result = in_a_thread(threads.run, Counter.run, ref, work)
+    try:
+        wait_for(lambda: requests and server.is_frozen())
+        db.close()
+        with pytest.raises(told):
+            result.result(20)
+        assert pool.in_flight == 0
+    finally:
+        server.send(signal.SIGCONT)
 
 
 def test_whoever_limits_disconnects_hears_of_them(db, counter, server):

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from tests.conftest import wait_for
 from tests.zeo.plain import WITHOUT_UVLOOP
@@ -43,6 +44,10 @@ class ZeoServer:
 
     def send(self, signal):
         self._process.send_signal(signal)
+
+    def is_frozen(self):
+        """Whether it was stopped by a signal, and has got it."""
+        return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def kill(self):
         if self._process is not None:
