@@ -201,3 +201,31 @@ def test_cancelled_in_its_commit_nobody_knows_and_its_actions_come(db, counter, 
     assert performed == [running.thread]
     assert zeo.outcome(db, caught.value.marker).outcome is zeo.Outcome.COMMITTED
     assert is_idle(db)
+
+
+def test_cancelled_while_it_is_repeated_the_first_commit_is_unknown_and_there_is_no_second(
+    db, link, counter, other, running
+):
+    tries, go_on, performed = [], threading.Event(), []
+
+    def work(counter):
+        calls.after_commit(performed.append, 1)
+        tries.append(counter.add())
+        assert len(tries) == 1 or go_on.wait(20)
+
+    policy = calls.Policy(on_unknown="retry", outcome_timeout=0.2)
+    call = Partial(Counter.run, counter, work, policy=policy, reactor=running.reactor)
+    link.lose("tpc_finish", "late")
+    deferred = running.ask(lambda: [call()])[0]
+    assert link.lost.wait(10)
+    first = call._last.run.attempt.marker
+    wait_for(lambda: len(tries) == 2)
+    with pytest.raises(CommitUnknown) as caught:
+        running.ask(cancelled, deferred)
+    assert caught.value.marker == first
+    go_on.set()
+    wait_for(lambda: is_idle(db))
+    link.deliver()
+    assert zeo.outcome(db, first).outcome is zeo.Outcome.COMMITTED
+    wait_for(lambda: get(other) == 1)
+    assert not performed
