@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from zkfleet.calls import Policy
+from zkfleet.calls import Policy, asyncio, threads, twisted
 from zkfleet.calls.policy import LONGEST
 from zkfleet.errors import BadInput
 
@@ -58,3 +58,12 @@ def test_what_was_given_may_change_afterwards():
 def test_values_that_there_cannot_be_are_refused(name, value):
     with pytest.raises(BadInput, match=name):
         Policy(**{name: value})
+
+
+@pytest.mark.parametrize("given", [None, {"deadline": 2}, Policy])
+@pytest.mark.parametrize("door", [threads.run, asyncio.Partial, twisted.Partial])
+def test_what_is_no_policy_is_refused(door, given):
+    if given is None and door is twisted.Partial:
+        given = 5  # there it stands for that of the class
+    with pytest.raises(BadInput, match="is no zkfleet"):
+        door(len, "", policy=given)

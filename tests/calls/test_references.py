@@ -17,6 +17,7 @@ from tests.calls.things import Counter
 from zkfleet import calls
 from zkfleet.calls import threads
 from zkfleet.calls.references import Request
+from zkfleet.calls.running import Run
 from zkfleet.errors import BadInput, Closed, ObjectGone
 
 CONTAINERS = calls.Policy(allow_containers=True)
@@ -248,6 +249,17 @@ def test_a_database_that_is_closed_between_two_attempts_is_told():
 
     with pytest.raises(Closed):
         threads.run(Counter.run, ref, close)
+
+
+def test_a_database_that_is_closed_before_the_first_attempt_is_told_once():
+    db = DB(None)
+    put(db, counter=Counter())
+    with db.transaction() as connection:
+        request = Request(connection.root()["counter"].add, allow_containers=False)
+    db.close()
+    with pytest.raises(Closed) as caught:
+        threads.drive(Run(request, calls.Policy()))
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("how", [lambda root, new: None, lambda root, new: root._p_jar.add(new)])

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from zkfleet.calls import after
-from zkfleet.calls.policy import Policy
+from zkfleet.calls.policy import Policy, checked
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
 
@@ -52,7 +52,7 @@ async def call(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAU
             `__cause__` is a `CommitUnknown`, or `CommittedAlready`.
         Exception: what it raised itself; nothing was committed then.
     """
-    request = Request(function, args, keywords, allow_containers=policy.allow_containers)
+    request = Request(function, args, keywords, allow_containers=checked(policy).allow_containers)
     result: T = await _carry_out(request, policy)
     return result
 
@@ -74,7 +74,7 @@ class Partial(Generic[T]):
 
     def __init__(self, function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **keywords: Any) -> None:
         self._policy = policy
-        self._request = Request(function, args, keywords, allow_containers=policy.allow_containers)
+        self._request = Request(function, args, keywords, allow_containers=checked(policy).allow_containers)
 
     async def __call__(self, *args: Any, **keywords: Any) -> T:
         """Call it, as `call` does; positional arguments come after the first ones, keywords replace them."""

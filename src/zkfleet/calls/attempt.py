@@ -24,7 +24,7 @@ from zkfleet.calls.deciding import Failure, Trouble
 from zkfleet.calls.policy import Policy
 from zkfleet.calls.pool import Slot
 from zkfleet.calls.references import Request
-from zkfleet.errors import TransactionEnded
+from zkfleet.errors import Closed, TransactionEnded
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class Attempt:
         if self.failure is not None:
             return  # what came after the first error came of it
         committing = self._second_phase.began
-        if self._request.is_closed and not committing:
+        if self._request.is_closed and not committing and not isinstance(error, Closed):
             closed = self._request.closed()
             closed.__cause__, error = error, closed
         self.failure = Failure(error, trouble_of(error, manager), committing, self.marker)

@@ -71,6 +71,20 @@ class Policy:
         _check_choice("results", self.results, ("refuse", "reference"))
 
 
+def checked(policy: object) -> Policy:
+    """Return what a door was given as `policy=`.
+
+    Raises:
+        BadInput: it is something else, perhaps meant for the function that is called.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    raise BadInput(
+        f"policy={policy!r} is no zkfleet.calls.Policy",
+        hint="leave it out for the usual one; pass an argument of the function that has this name by functools.partial",
+    )
+
+
 def _check(name: str, value: object, *, above: float | None = None) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and value <= LONGEST and (value > above if above is not None else value >= 0):  # type: ignore[operator]

@@ -13,7 +13,7 @@ from concurrent.futures import wait
 from typing import Any, ParamSpec, TypeVar
 
 from zkfleet.calls.after import is_inside_a_call, refuse_inside_a_call
-from zkfleet.calls.policy import Policy
+from zkfleet.calls.policy import Policy, checked
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
 
@@ -43,7 +43,7 @@ def run(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **k
         CommitUnknown, WaitTimedOut, QueueFull: see `Policy` and `zkfleet.calls.limit`.
         Exception: what it raised itself; nothing was committed then.
     """
-    request = Request(function, args, keywords, allow_containers=policy.allow_containers)
+    request = Request(function, args, keywords, allow_containers=checked(policy).allow_containers)
     if request.database is None:
         return function(*args, **keywords)
     refuse_inside_a_call()

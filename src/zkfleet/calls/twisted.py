@@ -25,7 +25,7 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.MappingStorage import MappingStorage
 
 from zkfleet.calls.after import refuse_inside_a_call
-from zkfleet.calls.policy import Policy
+from zkfleet.calls.policy import Policy, checked
 from zkfleet.calls.reactor import Driver
 from zkfleet.calls.references import Request
 
@@ -96,7 +96,7 @@ class Partial:
         **keywords: Any,
     ) -> None:
         if policy is not None:
-            self.policy = policy
+            self.policy = checked(policy)
         if threads is not None:
             self.threads = threads
         self._reactor = reactor
