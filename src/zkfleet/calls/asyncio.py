@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from zkfleet.calls import after
 from zkfleet.calls.policy import Policy, checked
 from zkfleet.calls.references import Request
-from zkfleet.calls.running import Reply, Run, Wait, Work
+from zkfleet.calls.running import Reply, Run, Steps, Wait, Work
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -99,7 +99,7 @@ async def drive(run: Run) -> Any:
     try:
         while True:
             order = steps.send(reply)
-            reply = await (_wait(order) if isinstance(order, Wait) else _work(order, run))
+            reply = await (_wait(order, steps) if isinstance(order, Wait) else _work(order, run, steps))
     except StopIteration as over:
         return over.value
     except asyncio.CancelledError as cancelled:
@@ -112,20 +112,20 @@ async def drive(run: Run) -> Any:
         steps.close()
 
 
-async def _wait(order: Wait) -> None:
+async def _wait(order: Wait, steps: Steps) -> None:
     if order.until is not None:
-        await _until_done(order.until, order.seconds)
+        await _until_done(order.until, order.seconds, steps)
     elif order.seconds is not None:
         await asyncio.sleep(order.seconds)
 
 
-async def _work(order: Work, run: Run) -> Any:
+async def _work(order: Work, run: Run, steps: Steps) -> Any:
     future = run.pool.threads.submit(contextvars.copy_context().run, order.do)
-    await _until_done(future, order.seconds)
+    await _until_done(future, order.seconds, steps)
     return future.result() if future.done() else Reply.LATE
 
 
-def _until_done(future: "Future[Any]", seconds: float | None) -> Awaitable[None]:
+def _until_done(future: "Future[Any]", seconds: float | None, steps: Steps) -> Awaitable[None]:
     """Wait until a future of other threads is done, or so many seconds; it may be shared, and is left alone."""
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
@@ -134,7 +134,11 @@ def _until_done(future: "Future[Any]", seconds: float | None) -> Awaitable[None]
         if not woken.done():
             woken.set_result(None)
 
-    future.add_done_callback(lambda _: _tell(loop, wake))
+    def tell(_: object) -> None:
+        if not _tell(loop, wake):
+            steps.close()  # nobody else would, before somebody collects garbage
+
+    future.add_done_callback(tell)
     if seconds is not None:
         timer = loop.call_later(seconds, wake)
         woken.add_done_callback(lambda _: timer.cancel())
