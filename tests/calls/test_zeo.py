@@ -375,7 +375,8 @@ def test_a_commit_that_never_finished_needs_no_answer(db, link, counter, server,
     result = in_a_thread(threads.run, Counter.add, counter, policy=policy)
     assert link.lost.wait(10)
     server.kill()
-    wait_for(lambda: calls.statistics().disconnect_waits > before.disconnect_waits)
+    # ZEO itself waits for the next connection first, for as long as the `wait_timeout` of the storage: 10 s.
+    wait_for(lambda: calls.statistics().disconnect_waits > before.disconnect_waits, 20)
     server.start()
     assert result.result(20) == 1
     assert calls.statistics().outcomes_unknown == before.outcomes_unknown
