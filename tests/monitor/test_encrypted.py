@@ -111,7 +111,7 @@ def test_who_says_that_it_ends_is_told_the_same(opened, trusting, certificates):
 
 
 @pytest.mark.slow
-def test_who_ends_before_it_has_read_is_hung_up_on_at_the_latest_then(opened, trusting, certificates):
+def test_who_ends_before_it_has_read_is_hung_up_on_at_the_latest_then(opened, trusting, certificates, caplog):
     started = opened(limits=Limits(answer=64 * MIB))
     with Client(started.address, tls=trusting(certificates)) as client:
         client.send(b"interactive\nlarge\n")
@@ -120,6 +120,7 @@ def test_who_ends_before_it_has_read_is_hung_up_on_at_the_latest_then(opened, tr
         with contextlib.suppress(ConnectionError):
             client.rest()
         wait_for(lambda: not started.board.talks)
+    assert "SSL connection is closed" not in caplog.text
 
 
 @pytest.mark.slow

@@ -184,6 +184,29 @@ def test_what_zope_conf_cannot_mean_is_told_with_its_place(section, said):
     assert "<product-config zc.z3monitor>" in str(told.value)
 
 
+def test_a_plugin_takes_no_name_that_a_command_has_and_none_that_nobody_can_say(caplog):
+    component = pytest.importorskip("zope.component", reason="the extra zope is not installed")
+    from zkfleet.monitor import COMMANDS
+    from zkfleet.monitor.zope import IMonitorPlugin
+    from zkfleet.monitor.zope.starting import add_utilities
+
+    def hello(connection):
+        connection.write("hello")
+
+    names = ["dbinfo", "two words", "", "hello-once"]
+    for name in names:
+        component.provideUtility(hello, IMonitorPlugin, name)
+    try:
+        add_utilities()
+        assert COMMANDS.get("hello-once") is not None
+        assert COMMANDS.get("dbinfo").parameters[0].name == "db"
+        assert COMMANDS.get("two words") is None
+        assert caplog.text.count("plugin_left_out") == 3
+    finally:
+        for name in names:
+            component.getGlobalSiteManager().unregisterUtility(hello, IMonitorPlugin, name)
+
+
 def test_utilities_are_databases_unless_the_name_is_taken():
     component = pytest.importorskip("zope.component", reason="the extra zope is not installed")
     from ZODB.interfaces import IDatabase

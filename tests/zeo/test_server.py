@@ -387,6 +387,20 @@ def test_a_token_that_is_none_or_no_secret_is_refused(hosts, token_file, text, m
         Server(guarded(hosts, f"monitor-token-file {token_file}", at="127.0.0.1:0"))
 
 
+def test_a_token_is_read_from_a_file_and_nothing_that_could_be_waited_for(hosts, tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(BadInput, match="it is no file with a token in it"):
+        Server(guarded(hosts, f"monitor-token-file {tmp_path}/pipe", at="127.0.0.1:0"))
+
+
+def test_clients_of_a_monitor_change_something_only_if_the_configuration_says_so(tree, hosts):
+    with Server(guarded(hosts, at="127.0.0.1:0")):
+        assert "kick" in ask(said(tree)["monitor"], "kick 99")
+        assert "actions" in ask(said(tree)["monitor"], "kick 99")
+    with Server(guarded(hosts, "monitor-actions on", at="127.0.0.1:0")):
+        assert "there is no client 99" in ask(said(tree)["monitor"], "kick 99")
+
+
 def test_certificates_of_a_monitor_that_cannot_be_had_are_refused(hosts, tmp_path):
     with pytest.raises(BadInput, match="no TLS with"):
         Server(guarded(hosts, f"monitor-certificate {tmp_path}/none", at="127.0.0.1:0"))

@@ -112,14 +112,17 @@ def test_all_keys_of_the_section():
 
 def test_keys_about_who_may_ask_the_monitor():
     more = "monitor-server 9090\nmonitor-token-file /t\nmonitor-certificate /c\nmonitor-key /k\nmonitor-authorities /a"
+    more += "\nmonitor-actions on"
     zookeeper = read_settings(a_config(zookeeper=HOSTS, more=more)).zookeeper
-    assert zookeeper.monitor == Monitored(("", 9090), token_file="/t", certificate="/c", key="/k", authorities="/a")
+    said = Monitored(("", 9090), token_file="/t", certificate="/c", key="/k", authorities="/a", actions=True)
+    assert zookeeper.monitor == said
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ("monitor-token-file /t", "monitor-token-file is of no use without monitor-server"),
+        ("monitor-actions on", "monitor-actions is of no use without monitor-server"),
         ("monitor-server 9090\nmonitor-key /k", "monitor-key is of no use without monitor-certificate"),
         ("monitor-server 9090\nmonitor-authorities /a", "monitor-authorities is of no use without monitor-certificate"),
     ],

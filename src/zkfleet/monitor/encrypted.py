@@ -56,14 +56,16 @@ class Encrypted(asyncio.Protocol):
         self.unread = 0
         self._board = board
         self._left: deque[memoryview] = deque()
-        self._is_full = self._closes = False
+        self._is_full = self._closes = self._has_ended = False
         self._talk: Talk | None = None
         self._transport: asyncio.Transport
 
     # -- what the talk orders
 
     def write(self, data: bytes) -> None:
-        """Write what there is room for, and the rest when there is room."""
+        """Write what there is room for, and the rest when there is room; nothing to a client that has ended."""
+        if self._has_ended:
+            return
         self._left.extend(memoryview(data)[begin : begin + PIECE] for begin in range(0, len(data), PIECE))
         self.unread += len(data)
         self._write_on()
@@ -113,7 +115,10 @@ class Encrypted(asyncio.Protocol):
             self._talk.received(data)
 
     def eof_received(self) -> None:
-        """End with the client: TLS has no half-open connections in asyncio."""
+        """End with the client: TLS has no half-open connections in asyncio, which would log each piece that is left."""
+        self._has_ended = True
+        self.unread = 0
+        self._left.clear()
 
     def pause_writing(self) -> None:
         """There is no more room."""

@@ -11,6 +11,8 @@ from zkfleet.errors import BadInput
 from zkfleet.monitor.places import check_token
 
 ROOT = 0
+MOST = 8 << 10
+"""Characters that are read of it."""
 
 
 def token_in(file: str) -> str:
@@ -20,9 +22,9 @@ def token_in(file: str) -> str:
         BadInput: it cannot be read, others may read it, or it holds something else than one word.
     """
     try:
-        with open(file, encoding="utf-8") as opened:
+        with open(file, encoding="utf-8", opener=_without_waiting) as opened:
             _check_private(file, os.fstat(opened.fileno()))
-            token = opened.read().strip()
+            token = opened.read(MOST).strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise BadInput(f"{file}: no token can be read: {exc}", hint="put one word there") from exc
     if not token:
@@ -34,7 +36,14 @@ def token_in(file: str) -> str:
     return token
 
 
+def _without_waiting(file: str, flags: int) -> int:
+    # A pipe that nobody writes to would otherwise be waited for.
+    return os.open(file, flags | os.O_NONBLOCK)
+
+
 def _check_private(file: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise BadInput(f"{file}: it is no file with a token in it", hint="put one word into a plain file")
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise BadInput(f"{file}: others than its owner may use it", hint=f"chmod 600 {file}, and choose another token")
     if found.st_uid not in (os.geteuid(), ROOT):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 KEYS = ("monitor_token_file", "monitor_certificate", "monitor_key", "monitor_authorities")
+ACTIONS = "monitor_actions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Monitored:
         certificate: a PEM file, for TLS; None for none.
         key: that of its key, if it is in another one.
         authorities: that of whose certificates clients need; None for none.
+        actions: whether clients may change something.
     """
 
     address: tuple[str, int | None] | str
@@ -38,11 +40,12 @@ class Monitored:
     certificate: str | None = None
     key: str | None = None
     authorities: str | None = None
+    actions: bool = False
 
     @classmethod
     def of_section(cls, section: Any) -> "Monitored | None":
         """Return what a parsed `<zookeeper>` section says; None for no monitor."""
-        given = {name: said for name in KEYS if (said := getattr(section, name))}
+        given = {name: said for name in (*KEYS, ACTIONS) if (said := getattr(section, name))}
         if section.monitor_server is None:
             if given:
                 raise ValueError(f"{_key(min(given))} is of no use without monitor-server")
@@ -50,7 +53,10 @@ class Monitored:
         for name in ("monitor_key", "monitor_authorities"):
             if name in given and "monitor_certificate" not in given:
                 raise ValueError(f"{_key(name)} is of no use without monitor-certificate")
-        return cls(section.monitor_server.address, *(given.get(name) for name in KEYS))
+        token_file, certificate, key, authorities = (given.get(name) for name in KEYS)
+        return cls(
+            section.monitor_server.address, token_file, certificate, key, authorities, actions=section.monitor_actions
+        )
 
     def starter(self) -> "Callable[[], Monitor | Literal[False]]":
         """Return what starts the monitor.
@@ -73,7 +79,7 @@ class Monitored:
         except BadInput as exc:
             hint = "give it monitor-token-file, or monitor-certificate and monitor-authorities; or a port of 127.0.0.1"
             raise BadInput(f"monitor-server: {exc}", hint=hint) from exc
-        return partial(start, address, token=token or None, tls=tls)
+        return partial(start, address, token=token or None, tls=tls, actions=self.actions)
 
 
 def published(monitor: "Monitor", address: tuple[str, int | None] | str, advertise: str | None) -> str:

@@ -17,6 +17,7 @@ from zkfleet.errors import BadInput
 from zkfleet.monitor import plugins
 from zkfleet.monitor.commands import COMMANDS
 from zkfleet.monitor.databases import MAIN, databases
+from zkfleet.monitor.loading import load
 from zkfleet.monitor.starting import Monitor, start
 from zkfleet.monitor.zope.configured import address
 from zkfleet.monitor.zope.interfaces import all_of_them
@@ -54,9 +55,13 @@ def add_utilities() -> None:
     for name, database in getUtilitiesFor(IDatabase):
         if name not in databases:
             databases[name] = database
+    load()
     for interface in all_of_them():
         for name, plugin in getUtilitiesFor(interface):
-            COMMANDS.add(plugins.as_command(plugin, name))
+            if COMMANDS.get(name) is not None or len(name.split()) != 1:
+                logger.warning("plugin_left_out name=%r reason=taken_or_no_word", name)
+            else:
+                COMMANDS.add(plugins.as_command(plugin, name))
 
 
 def _sections() -> Any:
