@@ -92,10 +92,17 @@ def test_the_limits_of_a_database_can_be_set(db):
     assert (pool_of(db).connections, pool_of(db).queue, db.getPoolSize()) == (2, 1, 20)
 
 
-@pytest.mark.parametrize("limits", [{"connections": 0}, {"queue": -1}])
+@pytest.mark.parametrize(
+    "limits", [{"connections": 0}, {"queue": -1}, {"connections": "3"}, {"queue": 1.5}, {"connections": True}]
+)
 def test_limits_that_there_cannot_be_are_refused(db, limits):
     with pytest.raises(BadInput):
         calls.limit(db, **limits)
+
+
+def test_limits_are_of_a_database_and_nothing_else(db):
+    with pytest.raises(BadInput, match=r"no ZODB\.DB"):
+        calls.limit(db.storage, connections=1)
 
 
 def test_threads_that_wait_leave_and_ask_lose_no_slot():

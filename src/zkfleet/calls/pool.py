@@ -17,6 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from typing import Any
 
+from ZODB.DB import DB
+
 from zkfleet.errors import BadInput, QueueFull
 
 QUEUE = 10_000
@@ -189,8 +191,15 @@ def limit(database: Any, *, connections: int | None = None, queue: int | None = 
     """Set how many calls to a database run at once, and how many may wait; what is left out stays.
 
     Raises:
-        BadInput: fewer than one connection, or less than nobody in the line.
+        BadInput: fewer than one connection, less than nobody in the line, or no database.
     """
+    if not isinstance(database, DB):
+        raise BadInput(
+            f"a {type(database).__name__} is no ZODB.DB", hint="pass the database, not its storage or a connection"
+        )
+    for name, number in (("connections", connections), ("queue", queue)):
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise BadInput(f"{name} is {number!r}, and must be a whole number")
     if connections is not None and connections > database.getPoolSize():
         # ZODB warns of more, and throws away their caches.
         database.setPoolSize(connections)
