@@ -43,14 +43,11 @@ class Closing(MappingStorage):
         super().pack(t, referencesf)
 
 
-class Info:
-    """What somebody said of a connection; to have it written closes the database."""
+class Info(dict):
+    """What somebody said of a connection; to look into it closes the database."""
 
-    def __init__(self, database):
-        self.database = database
-
-    def __str__(self):
-        Attempt(self.database.close).outcome()
+    def get(self, _key):
+        Attempt(self["database"].close).outcome()
         return "closes"
 
 
@@ -98,7 +95,7 @@ def test_one_that_is_closed_while_it_is_listed_is_closed(say, when):
 def test_one_that_is_closed_while_its_connections_are_listed_hides_no_others(say):
     database = gone(MappingStorage())
     connection = database.open(transaction.TransactionManager())
-    connection.setDebugInfo(Info(database))
+    connection.setDebugInfo(Info(database=database))
     kept = monitor.databases["kept"].open(transaction.TransactionManager())
     assert "kept" in names(say("connections 0"))
     assert names(say("connections 0")) == ["kept"]
