@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 import gc
-import random
 import threading
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from ZODB.POSException import ConflictError
 
-from tests.calls.things import Counter
+from tests.calls.things import Counter, Mixed
 from tests.conftest import wait_for
 from zkfleet import calls
 from zkfleet.calls import asyncio as aio
@@ -22,24 +20,6 @@ pytestmark = pytest.mark.slow
 QUICK = calls.Policy(conflict_delay=0, max_transaction_errors=3)
 WAVE = 50
 ENDS = {"done", "KeyError", "EscapedObject", "CancelledError"}
-
-
-class Mixed:
-    """A callable for `Counter.run`: one in six conflicts, one fails, one lets its object escape, the others add."""
-
-    def __init__(self):
-        self._chance = random.Random(1)
-
-    def __call__(self, counter):
-        calls.after_commit(int)
-        match self._chance.randrange(6):
-            case 0:
-                raise ConflictError
-            case 1:
-                raise KeyError("no")
-            case 2:
-                return counter
-        return counter.add()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import random
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from ZODB import DB
 from ZODB.POSException import ConflictError
 
 from tests.calls.conftest import get, put
-from tests.calls.things import Counter
+from tests.calls.things import Counter, Mixed
 from tests.conftest import wait_for
 from zkfleet import calls
 from zkfleet.calls import threads
@@ -313,18 +312,7 @@ def test_an_error_that_was_dealt_with_is_gone_with_all_that_it_held(counter, pol
 
 @pytest.mark.slow
 def test_ten_thousand_calls_leave_nothing_behind(db, counter):
-    errors = random.Random(1)
-
-    def work(counter):
-        calls.after_commit(int)
-        match errors.randrange(6):
-            case 0:
-                raise ConflictError
-            case 1:
-                raise KeyError("no")
-            case 2:
-                return counter
-        return counter.add()
+    work = Mixed()
 
     def call(deadline=None):
         try:

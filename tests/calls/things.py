@@ -1,8 +1,12 @@
 """Persistent objects for tests, which databases can load by the name of this module."""
 
 import functools
+import random
 
 from persistent import Persistent
+from ZODB.POSException import ConflictError
+
+from zkfleet import calls
 
 
 class Counter(Persistent):
@@ -44,3 +48,21 @@ class Cart(Persistent):
 
     def __init__(self, **attributes):
         self.__dict__.update(attributes)
+
+
+class Mixed:
+    """A callable for `Counter.run`: one in six conflicts, one fails, one lets its object escape, the others add."""
+
+    def __init__(self):
+        self._chance = random.Random(1)
+
+    def __call__(self, counter):
+        calls.after_commit(int)
+        match self._chance.randrange(6):
+            case 0:
+                raise ConflictError
+            case 1:
+                raise KeyError("no")
+            case 2:
+                return counter
+        return counter.add()

@@ -3,6 +3,8 @@ import socket
 import ssl
 
 import pytest
+from ZODB.DB import DB
+from ZODB.MappingStorage import MappingStorage
 
 from zkfleet import monitor
 from zkfleet.monitor import basics
@@ -60,6 +62,16 @@ def ask(address, *lines, tls=None):
     with Client(address, tls=tls) as client:
         client.send("".join(f"{line}\n" for line in lines).encode())
         return client.rest()
+
+
+@pytest.fixture
+def main():
+    """The main database of this process."""
+    database = DB(MappingStorage())
+    monitor.databases[""] = database
+    yield database
+    monitor.databases.clear()
+    database.close()
 
 
 @pytest.fixture

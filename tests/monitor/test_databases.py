@@ -25,16 +25,6 @@ SIZES = r"VmSize:\t +\d+ kB\nVmRSS:\t +\d+ kB\n"
 
 
 @pytest.fixture
-def main():
-    """The main database of this process."""
-    database = DB(MappingStorage())
-    monitor.databases[""] = database
-    yield database
-    monitor.databases.clear()
-    database.close()
-
-
-@pytest.fixture
 def say(tmp_path, main):
     """Asks a monitor with all commands of this process."""
     with monitor.start(str(tmp_path / "m.sock"), actions=True) as started:

@@ -20,16 +20,6 @@ from zkfleet.monitor.history import KEPT, MOST_KINDS, OTHERS, Conflict, History
 
 
 @pytest.fixture
-def main():
-    """The main database of this process."""
-    database = DB(MappingStorage())
-    monitor.databases[""] = database
-    yield database
-    monitor.databases.clear()
-    database.close()
-
-
-@pytest.fixture
 def all_slow(monkeypatch):
     """Every transaction is slow."""
     monkeypatch.setattr(History, "slow_after", 0.0)

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 import ZODB
+from ZODB.interfaces import IDatabase
+from zope import component
 
 from tests.conftest import wait_for
 from tests.monitor.conftest import Client, ask
 from zkfleet.errors import BadInput
+from zkfleet.monitor import COMMANDS, databases
+from zkfleet.monitor.zope import IMonitorPlugin
 from zkfleet.monitor.zope.configured import address
+from zkfleet.monitor.zope.starting import add_utilities, process_starting
 
 CONF = """
 instancehome {home}
@@ -67,21 +72,22 @@ def hello(connection, name="world"):
 
 # What Zope's main thread does when the process starts; a command that is said not to block does.
 HANGING = """
-import os, sys, time
-from zkfleet.monitor import COMMANDS, start, threads
+import os, signal, sys, threading
+from zkfleet.monitor import COMMANDS, start
+from zkfleet.monitor import threads as door
 from zkfleet.monitor.zope.starting import _close_at_sigterm
 
-threads.PATIENCE = 0.1
+door.PATIENCE = 0.1
 
 @COMMANDS.command("hang", blocks=False)
 def hang():
     os.write(1, b"hangs\\n")
-    time.sleep(60)
+    threading.Event().wait()
 
 _close_at_sigterm(start(sys.argv[1]))
 while True:
     try:
-        time.sleep(60)
+        signal.pause()
     except Exception as exc:
         os.write(1, repr(exc).encode())
 """
@@ -90,7 +96,6 @@ while True:
 @contextlib.contextmanager
 def zope(home, conf=CONF):
     """A Zope process that is started in a folder."""
-    pytest.importorskip("Zope2", reason="Zope is not installed")
     for name in ["etc", "var"]:
         (home / name).mkdir()
     (home / "etc/zope.conf").write_text(conf.format(home=home))
@@ -130,7 +135,6 @@ def test_a_zope_process_answers_until_it_is_ended(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_is_ended_though_a_command_hangs(tmp_path):
-    pytest.importorskip("zope.component", reason="the extra zope is not installed")
     socket = str(tmp_path / "monitor.sock")
     with subprocess.Popen([sys.executable, "-c", HANGING, socket], stdout=subprocess.PIPE) as process:
         try:
@@ -153,9 +157,6 @@ def test_a_wrong_zope_conf_ends_the_start_with_the_place(tmp_path):
 
 
 def test_a_folder_that_somebody_else_made_keeps_no_zope_from_starting(tmp_path, monkeypatch, caplog):
-    pytest.importorskip("zope.component", reason="the extra zope is not installed")
-    from zkfleet.monitor.zope.starting import process_starting
-
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "zkfleet").mkdir()
     (tmp_path / "zkfleet").chmod(0o777)
@@ -185,11 +186,6 @@ def test_what_zope_conf_cannot_mean_is_told_with_its_place(section, said):
 
 
 def test_a_plugin_takes_no_name_that_a_command_has_and_none_that_nobody_can_say(caplog):
-    component = pytest.importorskip("zope.component", reason="the extra zope is not installed")
-    from zkfleet.monitor import COMMANDS
-    from zkfleet.monitor.zope import IMonitorPlugin
-    from zkfleet.monitor.zope.starting import add_utilities
-
     def hello(connection):
         connection.write("hello")
 
@@ -208,12 +204,6 @@ def test_a_plugin_takes_no_name_that_a_command_has_and_none_that_nobody_can_say(
 
 
 def test_utilities_are_databases_unless_the_name_is_taken():
-    component = pytest.importorskip("zope.component", reason="the extra zope is not installed")
-    from ZODB.interfaces import IDatabase
-
-    from zkfleet.monitor import databases
-    from zkfleet.monitor.zope.starting import add_utilities
-
     with contextlib.closing(ZODB.DB(None)) as found, contextlib.closing(ZODB.DB(None)) as known:
         databases["known-to-zope"] = known
         component.provideUtility(found, IDatabase, "found-by-zope")
