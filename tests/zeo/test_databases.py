@@ -9,6 +9,7 @@ import time
 import pytest
 import ZODB
 from persistent.mapping import PersistentMapping
+from ZODB.blob import BlobStorage
 from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
@@ -16,7 +17,7 @@ from ZODB.serialize import referencesf
 from ZODB.utils import load_current, z64
 
 from tests.zeo import making
-from zkfleet.zeo.databases import identify
+from zkfleet.zeo.databases import identify, is_transient
 
 
 def identity_of(file, **options):
@@ -188,10 +189,53 @@ def test_storages_in_memory_have_one_for_life():
     assert identify(one) != identify(other)
 
 
-def test_what_lies_over_a_database_is_that_database(file):
+def demo(file, changes=None):
+    return DemoStorage(base=FileStorage(str(file), read_only=True), changes=changes)
+
+
+def test_what_lies_over_a_database_in_a_file_of_its_own_is_that_database(file, tmp_path):
+    # It is as a copy is.
     identity = identity_of(file)
-    with contextlib.closing(DemoStorage(base=FileStorage(str(file), read_only=True))) as storage:
-        assert identify(storage) == identity
+    for _ in range(2):
+        with contextlib.closing(demo(file, FileStorage(str(tmp_path / "changes.fs")))) as storage:
+            assert not is_transient(storage)
+            assert identify(storage) == identity
+
+
+def test_what_lies_over_a_database_in_memory_is_another_one_at_each_start(file):
+    # Two starts from one base go different ways, and neither is the way of the base.
+    found = {identity_of(file)}
+    for _ in range(2):
+        with contextlib.closing(demo(file)) as storage:
+            assert is_transient(storage)
+            found.add(identify(storage))
+            assert identify(storage) in found
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("make", [MappingStorage, DemoStorage, lambda: BlobStorage("blobs", MappingStorage())])
+def test_what_is_in_memory_is_transient(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(make()) as storage:
+        assert is_transient(storage)
+        assert identify(storage)
+        storage.cleanup()
+
+
+def test_what_is_in_files_or_of_unknown_kind_is_not_transient(file, tmp_path):
+    with contextlib.closing(BlobStorage(str(tmp_path / "blobs"), FileStorage(str(file)))) as storage:
+        assert not is_transient(storage)
+    assert not is_transient(Forgetful())
+
+
+def test_clients_are_told_what_is_transient():
+    for transient in (set(), {"1"}):
+        with (
+            making.a_server(identities={"1": "abc"}, transient=transient) as server,
+            contextlib.closing(making.a_client(server.acceptor.addr)) as storage,
+        ):
+            assert is_transient(storage) is bool(transient)
+            assert ("zkfleet.transient" in storage._info) is bool(transient)
 
 
 class Forgetful(MappingStorage):
@@ -228,7 +272,7 @@ def test_the_database_of_a_server_without_identities_is_left_alone():
 FULL = """
 import logging, resource, sys
 from ZODB.FileStorage import FileStorage
-from zkfleet.zeo.databases import identify
+from zkfleet.zeo.databases import identify, is_transient
 logging.basicConfig(level=logging.WARNING)
 storage = FileStorage(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

@@ -20,13 +20,18 @@ anything = st.recursive(
         databases=by_name,
         tids=by_name,
         monitor=texts,
+        transient=st.booleans(),
     )
 )
 def test_what_a_server_says_is_read_back_from_its_node(described):
     assert described_by(decode(encode(described.properties()))) == described
 
 
-@given(st.dictionaries(st.sampled_from(["storages", "read_only", "role", "database", "tid", "monitor"]), anything))
+@given(
+    st.dictionaries(
+        st.sampled_from(["storages", "read_only", "role", "database", "tid", "monitor", "transient"]), anything
+    )
+)
 def test_what_is_not_of_its_kind_is_not_said(properties):
     described = described_by(properties)
     assert all(map(str, (*described.storages, *described.databases.values(), *described.tids.values())))

@@ -58,6 +58,19 @@ def test_it_says_what_it_is(tree, hosts, tmp_path):
         assert properties["pid"] == os.getpid()
         assert properties["tid"] == {"1": client.lastTransaction().hex()}
         assert properties["database"] == {"1": client._info["zkfleet.database"]}
+        assert "transient" not in properties
+
+
+def test_it_says_that_all_it_has_is_in_memory(tree, hosts, tmp_path):
+    # Where one storage is not, nothing holds for all: each client is told of its own.
+    both = "<mappingstorage memory>\n</mappingstorage>\n" + making.a_filestorage(tmp_path / "Data.fs", "file")
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)):
+        assert said(tree)["transient"] is True
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts, storage=both)) as server:
+        assert "transient" not in said(tree)
+        for name, transient in (("memory", True), ("file", None)):
+            with contextlib.closing(making.a_client(reached(server), storage=name)) as client:
+                assert client._info.get("zkfleet.transient") is transient
 
 
 def test_a_read_only_server_says_so(tree, hosts):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ZEO.asyncio.server import Delay, ServerProtocol
 from ZEO.StorageServer import ZEOStorage
 
-from zkfleet.zeo.described import IDENTITY
+from zkfleet.zeo.described import IDENTITY, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on
 from zkfleet.zeo.kernel import keep_alive
 
@@ -88,10 +88,13 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     server: "RepairedServer"
 
     def get_info(self) -> dict[str, Any]:
-        """Tell about the storage; its identity, too, if it has one."""
+        """Tell about the storage; also its identity, if it has one, and whether that is new at each start."""
         info: dict[str, Any] = super().get_info()
-        identity = self.server.identities.get(self.storage_id)
-        return info | {IDENTITY: identity} if identity else info
+        if identity := self.server.identities.get(self.storage_id):
+            info[IDENTITY] = identity
+        if self.storage_id in self.server.transient:
+            info[TRANSIENT] = True
+        return info
 
     def presented(self) -> str:
         """Return who the client is, and what its transaction says of itself."""

@@ -22,17 +22,42 @@ from typing import Any
 from persistent.mapping import PersistentMapping
 from ZEO.ClientStorage import ClientStorage
 from ZODB.Connection import TransactionMetaData
+from ZODB.DemoStorage import DemoStorage
+from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import POSKeyError
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import load_current, z64
 
-from zkfleet.zeo.described import IDENTITY
+from zkfleet.zeo.described import IDENTITY, TRANSIENT
 
 logger = logging.getLogger(__name__)
 SUFFIX = ".zkfleet"
 
 # Revisions of the root that are looked at, newest first.
 REVISIONS = 100
+
+
+# The kinds of storage that keep all in memory.  Exactly these: what is derived from one may keep it elsewhere.
+IN_MEMORY = {"ZODB.MappingStorage.MappingStorage", "tempstorage.TemporaryStorage.TemporaryStorage"}
+
+
+def is_transient(storage: Any) -> bool:
+    """Tell whether a storage loses all that was written to it when it is closed: each start makes a new database."""
+    if isinstance(storage, ClientStorage):
+        return storage._info.get(TRANSIENT) is True
+    kind = f"{type(storage).__module__}.{type(storage).__name__}"
+    if kind in IN_MEMORY:
+        return True
+    inner = "changes" if isinstance(storage, DemoStorage) else _WRAPPED.get(kind)
+    return inner is not None and is_transient(getattr(storage, inner))
+
+
+# Where storages that lie around another one keep it.
+_WRAPPED = {
+    "ZODB.blob.BlobStorage": "_BlobStorage__storage",
+    "zc.zlibstorage.ZlibStorage": "base",
+    "zc.zlibstorage.ServerZlibStorage": "base",
+}
 
 
 def identify(storage: Any, *, read_only: bool = False) -> str:
@@ -43,11 +68,13 @@ def identify(storage: Any, *, read_only: bool = False) -> str:
         read_only: leave the data alone, even if the storage could be written.
 
     Returns:
-        32 hexadecimal digits; "" if it has none and none could be kept, which
-        is told in the log.
+        32 hexadecimal digits, other ones at each start if it is transient; ""
+        if it has none and none could be kept, which is told in the log.
     """
     if isinstance(storage, ClientStorage):
         return str(storage._info.get(IDENTITY, ""))
+    if is_transient(storage):
+        return _identify_transient(storage, read_only=read_only)
     known = _in_data(storage)
     beside = _Sidecar.of(storage)
     remembered = beside.read() if beside else ""
@@ -58,13 +85,31 @@ def identify(storage: Any, *, read_only: bool = False) -> str:
     if not (known or remembered) and storage.lastTransaction() in (None, z64):
         logger.warning("database_is_new storage=%s: nothing was in it; is its path right?", storage.getName())
     if not kept and not read_only and not storage.isReadOnly():
-        kept = _stamp(storage, identity)
+        kept = _stamp(storage, identity) and _in_data(storage) == identity
     if beside and remembered != identity:
         kept = beside.write(identity) or kept
     if kept or known or remembered:
         return identity
     logger.warning("database_without_identity storage=%s: it could not be kept", storage.getName())
     return ""
+
+
+def _identify_transient(storage: Any, *, read_only: bool) -> str:
+    """Return an identity that is as short-lived as the data.
+
+    What lies over another storage is not the database of that one: two starts
+    from the same base go different ways.
+    """
+    own = storage.changes if isinstance(storage, DemoStorage) else storage
+    # Others, such as a `TemporaryStorage`, have no history to be asked.
+    known = _in_data(own) if isinstance(own, MappingStorage) else ""
+    if known:
+        return known
+    identity = uuid.uuid4().hex
+    logger.info("database_is_transient storage=%s: it is in memory, and a new one at each start", storage.getName())
+    if not read_only and not storage.isReadOnly():
+        _stamp(storage, identity)
+    return identity
 
 
 # -- in the data
@@ -91,7 +136,7 @@ def _said(revision: Mapping[str, Any]) -> str:
 
 
 def _stamp(storage: Any, identity: str) -> bool:
-    """Write an identity into the data, and tell whether they keep it."""
+    """Write an identity into the data, and tell whether that could be done."""
     transaction = TransactionMetaData("", "zkfleet: identity of this database", {IDENTITY: identity})
     try:
         storage.tpc_begin(transaction)
@@ -106,7 +151,7 @@ def _stamp(storage: Any, identity: str) -> bool:
     except Exception as exc:  # a full disk, say: the server is to serve what it has
         logger.warning("identity_not_stamped storage=%s reason=%r", storage.getName(), exc)
         return False
-    return _in_data(storage) == identity
+    return True
 
 
 def _root(storage: Any) -> tuple[bytes, bytes]:

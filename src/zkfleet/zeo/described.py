@@ -13,6 +13,8 @@ PRIMARY = "primary"
 
 # The key of a database's identity, in its data and in what its server tells clients of a storage.
 IDENTITY = "zkfleet.database"
+# The key, in what its server tells clients of a storage: True if it is another database at each start, else absent.
+TRANSIENT = "zkfleet.transient"
 # The key, in what a server says when it is asked how it is, of who holds a storage's commit lock.
 LOCK_HOLDER = "zkfleet.lock_holder"
 
@@ -28,6 +30,7 @@ class Described:
         databases: the identity of what each storage holds, by the storage's name.
         tids: the last transaction of each storage when the server started, 16 hex digits.
         monitor: where its monitor listens, `host:port`, or "".
+        transient: whether all its storages are in memory, and so are new databases at each start.
     """
 
     storages: tuple[str, ...] = ()
@@ -36,6 +39,7 @@ class Described:
     databases: Mapping[str, str] = field(default_factory=dict)
     tids: Mapping[str, str] = field(default_factory=dict)
     monitor: str = ""
+    transient: bool = False
 
     def properties(self) -> dict[str, Any]:
         """Return it as a node's properties."""
@@ -46,6 +50,7 @@ class Described:
             "database": dict(self.databases),
             "tid": dict(self.tids),
             "monitor": self.monitor,
+            "transient": self.transient or None,
         }
         return {name: value for name, value in said.items() if value not in ("", None, {}, [])}
 
@@ -60,6 +65,7 @@ def described_by(properties: Mapping[str, Any]) -> Described:
         databases=_by_name(properties.get("database")),
         tids=_by_name(properties.get("tid")),
         monitor=_text(properties.get("monitor")),
+        transient=properties.get("transient") is True,
     )
 
 

@@ -70,4 +70,5 @@ def _described(serving: Serving, names: list[str], monitor: str) -> Described:
         databases={name: serving.databases[name] for name in names if name in serving.databases},
         tids={name: serving.tids[name] for name in names},
         monitor=monitor,
+        transient=serving.transient.issuperset(names),
     )

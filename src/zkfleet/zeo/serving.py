@@ -16,7 +16,7 @@ from typing import Any
 
 from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
-from zkfleet.zeo.databases import identify
+from zkfleet.zeo.databases import identify, is_transient
 from zkfleet.zeo.settings import Settings
 from zkfleet.zeo.storage_server import RepairedServer
 
@@ -42,6 +42,7 @@ class Serving:
         databases: identities of what the storages hold, by the storage's name.
         tids: their last transactions when it began, 16 hex digits.
         read_only: the names of the storages that nobody may write.
+        transient: the names of the storages that are new databases at each start.
 
     Raises:
         BadInput: somebody listens at the Unix path already.
@@ -60,10 +61,12 @@ class Serving:
             self.databases = {name: identity for name, identity in found.items() if identity}
             self.tids = {name: it.lastTransaction().hex() for name, it in self._storages.items()}
             self.read_only = {name for name, it in self._storages.items() if settings.read_only or it.isReadOnly()}
+            self.transient = {name for name, it in self._storages.items() if is_transient(it)}
             self._server = RepairedServer(
                 settings.address,
                 self._storages,
                 identities=self.databases,
+                transient=self.transient,
                 may_commit=may_commit,
                 read_only=settings.read_only,
                 **settings.options,

@@ -110,6 +110,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         address: `(host, port)` or a path; it listens when this returns.
         storages: open ones, by name; closing them is the caller's, after `serve` returned.
         identities: of what they hold, by their names.
+        transient: the names of those that are new databases at each start.
         may_commit: asked before every commit; called on the loop, so it must be quick.
         transaction_timeout: seconds that a client may hold the commit lock, or None.
         options: ZEO's others.
@@ -124,11 +125,12 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         storages: Mapping[str, Any],
         *,
         identities: Mapping[str, str],
+        transient: Collection[str] = (),
         may_commit: Callable[[], bool],
         transaction_timeout: float | None = None,
         **options: Any,
     ) -> None:
-        self.identities, self.may_commit = identities, may_commit
+        self.identities, self.transient, self.may_commit = identities, transient, may_commit
         self.connections: set[Connection] = set()
         self.draining = False
         self._end: asyncio.Task[None] | None = None
