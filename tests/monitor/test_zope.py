@@ -1,21 +1,31 @@
 import contextlib
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.request import Request, urlopen
 
+import App.config
 import pytest
 import ZODB
+from click.testing import CliRunner
 from ZODB.interfaces import IDatabase
 from zope import component
 
 from tests.conftest import wait_for
 from tests.monitor.conftest import Client, ask
+from zkfleet.cli import main
+from zkfleet.devserver import DevServer
 from zkfleet.errors import BadInput
 from zkfleet.monitor import COMMANDS, databases
+from zkfleet.monitor.settings import MonitorSettings
 from zkfleet.monitor.zope import IMonitorPlugin
-from zkfleet.monitor.zope.configured import address
+from zkfleet.monitor.zope.configured import Fleet, configured, line_of
 from zkfleet.monitor.zope.starting import add_utilities, process_starting
+from zkfleet.registry import connect
+from zkfleet.testing.zookeeper import free_port
 
 CONF = """
 instancehome {home}
@@ -149,11 +159,66 @@ def test_a_process_is_ended_though_a_command_hangs(tmp_path):
     assert not Path(socket).exists()
 
 
+def told_by(*words, hosts):
+    """What a command says as a value; the token is in the environment."""
+    env = {"ZKFLEET_ZOOKEEPER": hosts, "ZKFLEET_MONITOR_TOKEN": "s3cret"}
+    done = CliRunner(env=env).invoke(main, [*words, "--format", "json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def scraped(port):
+    request = Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer s3cret"})
+    with urlopen(request, timeout=10) as answer:
+        return answer.read().decode()
+
+
+@contextlib.contextmanager
+def in_the_fleet(port):
+    """A ZooKeeper that is started at a port, and who is registered at its node as soon as somebody is."""
+    with DevServer(port, tick=0.2) as server, connect(server.hosts) as registry:
+        registry.import_tree("/web\n")
+        providers = registry.providers("/web")
+        wait_for(lambda: len(providers) == 1, timeout=20)
+        yield providers
+
+
+@pytest.mark.slow
+def test_a_zope_process_is_in_the_fleet(tmp_path, token_file):
+    port = free_port()
+    hosts, log = f"127.0.0.1:{port}", tmp_path / "log"
+    said = CONF.replace("zc.z3monitor", "zkfleet.monitor").replace(
+        "bind {home}/monitor.sock",
+        f"bind 127.0.0.1:0\n  http 127.0.0.1:0\n  token-file {token_file}\n  actions on\n"
+        f"  zookeeper {hosts}\n  path /web\n  session-timeout 2000",
+    )
+    with zope(tmp_path, said) as process:
+        # It starts while ZooKeeper is away.
+        wait_for(lambda: "not_registered_yet path=/web" in log.read_text() or process.poll() is not None, timeout=60)
+        assert process.poll() is None, log.read_text()
+        with in_the_fleet(port) as providers:
+            [(address, node)] = providers.items()
+            assert (node["kind"], node["pid"]) == ("monitor", process.pid)
+            shown = told_by("top", "/web", "--interval", "0.1", hosts=hosts)
+            [row] = [one for one in shown["processes"] if one["address"] == address]
+            assert (row["pid"], row["problem"]) == (process.pid, "")
+            [answer] = told_by("monitor", "--path", "/web", "--all", "databases", hosts=hosts)
+            assert {one["database"] for one in answer["answer"]} >= {"-", "catalog"}
+            assert 'zkfleet_databases_open{database="catalog"} 1.0' in scraped(node["http_port"])
+        with in_the_fleet(port) as providers:  # of another ZooKeeper, which knows nothing of the first
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: len(providers) == 0)
+            assert process.wait(30) == -signal.SIGTERM
+
+
 @pytest.mark.slow
 def test_a_wrong_zope_conf_ends_the_start_with_the_place(tmp_path):
     with zope(tmp_path, CONF.replace("bind {home}/monitor.sock", "port x")) as process:
         assert process.wait(60) != 0
-    assert "<product-config zc.z3monitor>: port: not a number: 'x'" in (tmp_path / "log").read_text()
+    assert (
+        f"{tmp_path}/etc/zope.conf:14: <product-config zc.z3monitor>: port: not a number: 'x'"
+        in (tmp_path / "log").read_text()
+    )
 
 
 def test_a_folder_that_somebody_else_made_keeps_no_zope_from_starting(tmp_path, monkeypatch, caplog):
@@ -165,14 +230,44 @@ def test_a_folder_that_somebody_else_made_keeps_no_zope_from_starting(tmp_path, 
 
 
 def test_where_zope_conf_says_that_it_listens():
-    assert address({}) is address({"zc.z3monitor": {}}) is None
-    assert address({"zc.z3monitor": {"port": "9644"}}) == "9644"
-    assert address({"zc.z3monitor": {"port": "1"}, "zkfleet.monitor": {"bind": "127.0.0.1:2"}}) == "127.0.0.1:2"
+    assert configured({}) is configured({"zc.z3monitor": {}}) is None
+    assert configured({"zc.z3monitor": {"port": "9644"}}).monitor.address == "9644"
+    both = {"zc.z3monitor": {"port": "1"}, "zkfleet.monitor": {"bind": "127.0.0.1:2"}}
+    assert configured(both).monitor.address == "127.0.0.1:2"
+    assert configured({"zkfleet.monitor": {"actions": "on"}}).monitor.address is None
+
+
+def test_all_that_zope_conf_can_say():
+    section = {
+        "bind": ":9644", "http": ":9645", "token-file": "/t", "certificate": "/c", "key": "/k", "authorities": "/a",
+        "actions": "Yes", "zookeeper": "zk:2181", "path": "/web", "session-timeout": "5000", "advertise": "web1",
+        "zookeeper-ca": "/zca", "zookeeper-certificate": "/zc", "zookeeper-key": "/zk", "zookeeper-auth-file": "/d",
+        "zookeeper-sasl-file": "/s",
+    }  # fmt: skip
+    said = configured({"zkfleet.monitor": section})
+    assert said.monitor == MonitorSettings(":9644", ":9645", "/t", "/c", "/k", "/a", actions=True)
+    assert said.fleet == Fleet("/web", "zk:2181", "5000", "web1", "/zca", "/zc", "/zk", "/d", "/s")
+    assert not configured({"zkfleet.monitor": {**section, "actions": "off"}}).monitor.actions
+
+
+def test_a_section_is_found_in_its_file():
+    assert line_of("<product-config zkfleet.monitor>", "a\n  <product-config  zkfleet.monitor>\n") == 2
+    assert line_of("<product-config zkfleet.monitor>", "# nothing\n") == 0
 
 
 @pytest.mark.parametrize(
     ("section", "said"),
     [
+        ({"bind": "1", "key": "/k"}, "key is of no use without certificate"),
+        ({"bind": "1", "authorities": "/a"}, "authorities is of no use without certificate"),
+        ({"bind": "1", "token-file": ""}, "token-file: there is no value"),
+        ({"bind": "1", "http": ""}, "http: not an address"),
+        ({"bind": "1", "actions": "perhaps"}, "actions: 'perhaps' is neither on nor off"),
+        ({"bind": "1", "zookeeper": "z:2181"}, "zookeeper is of no use without path"),
+        ({"bind": "1", "advertise": "h"}, "advertise is of no use without path"),
+        ({"path": "/web"}, "Unix socket through ZooKeeper, and there is no bind"),
+        ({"bind": "/m.sock", "path": "/web"}, "Unix socket through ZooKeeper"),
+        ({"bind": "1", "path": "/web", "zookeeper-key": "/k"}, "zookeeper-key is of no use without"),
         ({"port": "x"}, "port: not a number"),
         ({"bind": " "}, "bind: not an address"),
         ({"bind": "1", "port": "1"}, "both"),
@@ -181,8 +276,54 @@ def test_where_zope_conf_says_that_it_listens():
 )
 def test_what_zope_conf_cannot_mean_is_told_with_its_place(section, said):
     with pytest.raises(BadInput, match=said) as told:
-        address({"zc.z3monitor": section})
+        configured({"zc.z3monitor": section})
+    assert told.value.hint
     assert "<product-config zc.z3monitor>" in str(told.value)
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("s3cret\n")
+    file.chmod(0o600)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"bind": "0.0.0.0:0"}, r"bind: a monitor at :0 answers everybody"),
+        ({"bind": "127.0.0.1:0", "http": "0.0.0.0:0"}, r"http: a monitor at :0 answers everybody"),
+        ({"token-file": "/none"}, "token-file: /none: no token can be read"),
+        ({"certificate": "/none"}, "certificate: no TLS with /none"),
+        ({"bind": "240.0.0.1:0", "token-file": "TOKEN"}, "240.0.0.1:0: "),
+        ({"bind": "127.0.0.1:0", "path": "web"}, "path: "),
+        ({"bind": "127.0.0.1:0", "path": "/web", "zookeeper": "a:x"}, "zookeeper: "),
+        ({"bind": "127.0.0.1:0", "path": "/web", "session-timeout": "10"}, "session-timeout: 10 ms is no"),
+        ({"bind": "127.0.0.1:0", "path": "/web", "session-timeout": "soon"}, "session-timeout: soon ms is no"),
+        ({"bind": "127.0.0.1:0", "path": "/web", "zookeeper-ca": "/none"}, "zookeeper: tls ca: no such file: /none"),
+        (
+            {"bind": "127.0.0.1:0", "path": "/web", "zookeeper-auth-file": "/none"},
+            "zookeeper-auth-file: /none: no user",
+        ),
+        ({"bind": "127.0.0.1:0", "path": "/web", "zookeeper-auth-file": "TOKEN"}, "zookeeper: digest credentials"),
+        (
+            {"bind": "127.0.0.1:0", "path": "/web", "zookeeper-sasl-file": "/none"},
+            "zookeeper-sasl-file: /none: no user",
+        ),
+        (
+            {"bind": "0.0.0.0:0", "token-file": "TOKEN", "path": "/web", "advertise": "198.51.100.0/24"},
+            "advertise: no addr",
+        ),
+    ],
+)
+def test_what_zope_conf_names_and_cannot_be_used_ends_the_start(section, said, token_file, monkeypatch):
+    given = {key: token_file if value == "TOKEN" else value for key, value in section.items()}
+    config = SimpleNamespace(product_config={"zkfleet.monitor": given}, instancehome="/none")
+    monkeypatch.setattr(App.config, "_config", config)
+    with pytest.raises(BadInput, match=said) as told:
+        process_starting(None)
+    assert str(told.value).startswith("<product-config zkfleet.monitor>: ")
 
 
 def test_a_plugin_takes_no_name_that_a_command_has_and_none_that_nobody_can_say(caplog):

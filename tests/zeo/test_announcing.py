@@ -6,9 +6,10 @@ from tests.conftest import wait_for
 from tests.zeo import making
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
+from zkfleet.registry import announcer as module
 from zkfleet.registry import connect
-from zkfleet.zeo import announcing
-from zkfleet.zeo.announcing import Announcer, Claim, Concern
+from zkfleet.registry.announcer import Claim, Concern
+from zkfleet.zeo.announcing import announcer
 from zkfleet.zeo.settings import read_settings
 
 
@@ -28,7 +29,7 @@ def test_a_concern_is_told_once_and_when_it_is_over(caplog):
 
 
 def test_a_concern_that_lasts_is_told_again(caplog, monkeypatch):
-    monkeypatch.setattr(announcing, "TELL_AGAIN", 0.0)
+    monkeypatch.setattr(module, "TELL_AGAIN", 0.0)
     concern = Concern("/a")
     concern.is_now("no link")
     concern.is_now("no link")
@@ -36,29 +37,29 @@ def test_a_concern_that_lasts_is_told_again(caplog, monkeypatch):
 
 
 def test_what_never_had_a_link_is_closed_at_once():
-    announcer = Announcer(zookeeper(f"127.0.0.1:{making.free_port()}"))
-    announcer.start()
-    announcer.register([CLAIM])
-    announcer.close()
-    announcer.close()
-    assert not announcer.wait_until_connected()
+    announced = announcer(zookeeper(f"127.0.0.1:{making.free_port()}"))
+    announced.start()
+    announced.register([CLAIM])
+    announced.close()
+    announced.close()
+    assert not announced.wait_until_connected()
 
 
 def test_what_is_closed_before_its_start_is_no_harm():
-    Announcer(zookeeper("127.0.0.1:1")).close()
+    announcer(zookeeper("127.0.0.1:1")).close()
 
 
 @pytest.mark.slow
 def test_it_is_registered_when_zookeeper_comes():
     port = making.free_port()
-    announcer = Announcer(zookeeper(f"127.0.0.1:{port}"))
-    announcer.start()
-    announcer.register([CLAIM])
+    announced = announcer(zookeeper(f"127.0.0.1:{port}"))
+    announced.start()
+    announced.register([CLAIM])
     try:
         with DevServer(port) as server, connect(server.hosts) as registry:
             registry.import_tree("/databases\n  /main\n")
             wait_for(lambda: making.addresses(registry) == [("127.0.0.1", 8100)])
-            announcer.close()
+            announced.close()
             assert making.addresses(registry) == []
     finally:
-        announcer.close()
+        announced.close()

@@ -4,7 +4,7 @@ import pytest
 
 from tests.zeo.making import a_config
 from zkfleet.errors import BadInput
-from zkfleet.zeo.monitored import Monitored
+from zkfleet.monitor.settings import MonitorSettings
 from zkfleet.zeo.settings import Options, read_settings
 
 HOSTS = "127.0.0.1:2181"
@@ -73,7 +73,7 @@ def test_old_files_with_everything_in_them_are_read():
     assert settings.address == ("", 8100)
     assert list(settings.storages) == ["first", "second"]
     assert settings.zookeeper.session_timeout == 10
-    assert settings.zookeeper.monitor == Monitored(("127.0.0.1", 9090))
+    assert settings.zookeeper.monitor == MonitorSettings(("127.0.0.1", 9090))
     assert settings.options["transaction_timeout"] == 30
     assert settings.options["invalidation_queue_size"] == 500
 
@@ -107,14 +107,15 @@ def test_all_keys_of_the_section():
     assert zookeeper.standby
     assert zookeeper.drain_timeout == 2.5
     assert zookeeper.session_timeout == 1.5
-    assert zookeeper.monitor == Monitored("/tmp/monitor")
+    assert zookeeper.monitor == MonitorSettings("/tmp/monitor")
 
 
 def test_keys_about_who_may_ask_the_monitor():
     more = "monitor-server 9090\nmonitor-token-file /t\nmonitor-certificate /c\nmonitor-key /k\nmonitor-authorities /a"
-    more += "\nmonitor-actions on"
+    more += "\nmonitor-actions on\nmonitor-http :9645"
     zookeeper = read_settings(a_config(zookeeper=HOSTS, more=more)).zookeeper
-    said = Monitored(("", 9090), token_file="/t", certificate="/c", key="/k", authorities="/a", actions=True)
+    here = "127.0.0.1"
+    said = MonitorSettings((here, 9090), (here, 9645), "/t", "/c", "/k", "/a", actions=True)
     assert zookeeper.monitor == said
 
 

@@ -55,6 +55,7 @@ The rooms within:
     families, metrics        what numbers are called (pure); how all are asked for
     loading, plugins         where commands come from; those of zc.monitor
     opening, starting        what a door is; what a user has
+    settings                 what a configuration file says of a monitor
     tunnel                   TLS where a loop has none of ours
     forking, tokens          what goes on in a forked child; where a secret is kept
     client, found            asking a monitor from another process; where there are some

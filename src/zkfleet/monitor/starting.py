@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from socket import socket
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from zkfleet.endpoints import Endpoint, is_loopback
+from zkfleet.endpoints import Endpoint, is_loopback, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.monitor.commands import COMMANDS, Commands
 from zkfleet.monitor.conversation import Conversation
@@ -31,7 +31,8 @@ from zkfleet.monitor.talking import Speak
 from zkfleet.monitor.threads import in_thread
 
 if TYPE_CHECKING:
-    from zkfleet.registry import Registration, Registry
+    from zkfleet.registry import Registry
+    from zkfleet.registry.announcer import Announcer
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Monitor:
         self._lock = threading.Lock()
         self._is_closed = False
         self._look_no_more: Callable[[], object] = lambda: None
-        self._registration: Registration | None = None
+        self._deregister: Callable[[], object] = lambda: None
         self.http: Monitor | None = None
         if self._path:
             self.board.clock.from_thread(self._look_later)
@@ -87,8 +88,19 @@ class Monitor:
 
     def register(self, registry: "Registry", path: str) -> None:
         """Say in a registry where it listens, until it is closed."""
+        self._deregister = registry.register(path, self.address, **self._properties()).close
+
+    def announce(self, announcer: "Announcer", path: str) -> None:
+        """Say where it listens as soon as ZooKeeper answers, until it is closed; the announcer ends with it."""
+        from zkfleet.registry.announcer import Claim
+
+        self._deregister = announcer.close
+        announcer.register([Claim(path, parse_endpoint(self.address), self._properties())])
+        announcer.start()
+
+    def _properties(self) -> dict[str, Any]:
         also = {} if self.http is None or self.http._path else {"http_port": self.http._listener.getsockname()[1]}
-        self._registration = registry.register(path, self.address, kind="monitor", **also)
+        return {"kind": "monitor", **also}
 
     def close(self) -> None:
         """Take it out of its registry, let nobody in any more, break its connections.  Twice is fine."""
@@ -97,8 +109,7 @@ class Monitor:
                 return
             self._is_closed = True
         _OPEN.discard(self)
-        if self._registration is not None:
-            self._registration.close()
+        self._deregister()
         if self.http is not None:
             self.http.close()
         try:

@@ -11,6 +11,7 @@ live views, registrations and plans.
     claim, registrar, registration    registrations: what to do next (pure), doing it, the face
     locks                    locks: registrations of a name that is waited for
     changing, trees, walking, doctor    what is asked or changed once
+    announcer                what registers a server however late ZooKeeper comes
     life, registry           the session from its beginning to its end; the object that users hold
     aio                      all of it for asyncio
 """

@@ -1,6 +1,7 @@
 """How does one get a registry?"""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from zkfleet.registry.session import RECONNECT
 
 # ZooKeeper counts milliseconds in 31 bits.
 LONGEST = 2_000_000
+SHORTEST_WRITTEN = 1000
+"""Milliseconds in a file: fewer were meant as seconds."""
 
 # kazoo tells of every lost connection, twice a second while there is none; the
 # hub tells of those that matter, once.
@@ -86,6 +89,21 @@ def client_options(hosts: str | None, *, auth: Sequence[Credential] = (), tls: T
     added, sasl = credentials(auth)
     encryption = tls.options() if tls else {}
     return {"hosts": choose_hosts(hosts), "auth_data": added, "sasl_options": sasl, **encryption}
+
+
+def milliseconds(text: str) -> float:
+    """Return the seconds of a session timeout that a file has in milliseconds.
+
+    Raises:
+        BadInput: it is no number, or too small or large a one.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not SHORTEST_WRITTEN <= number <= LONGEST * 1000:
+        raise BadInput(f"{text} ms is no session timeout: it counts milliseconds, 10000 are ten seconds")
+    return number / 1000
 
 
 def _check_seconds(name: str, seconds: object) -> None:

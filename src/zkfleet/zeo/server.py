@@ -15,12 +15,13 @@ from zc.lockfile import LockError
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
 from zkfleet.errors import BadInput, Closed, Unavailable, WaitTimedOut, ZkfleetError
 from zkfleet.registry import Registry
+from zkfleet.registry.announcer import RETRY_AFTER, Announcer, Concern
 from zkfleet.registry.connecting import client_options
-from zkfleet.zeo.announcing import RETRY_AFTER, Announcer, Concern
+from zkfleet.zeo.announcing import announcer
 from zkfleet.zeo.connections import FENCE
 from zkfleet.zeo.duty import State, Stop
 from zkfleet.zeo.insides import require
-from zkfleet.zeo.monitored import published
+from zkfleet.zeo.monitored import published, starter
 from zkfleet.zeo.service import Service
 from zkfleet.zeo.serving import LAST_WORDS, always
 from zkfleet.zeo.settings import Settings, ZooKeeper, read_settings
@@ -61,7 +62,7 @@ class Server:
         self._lock = threading.Lock()
         self._closed = False
         monitored = self._settings.zookeeper.monitor if self._settings.zookeeper else None
-        self._start_monitor = monitored.starter() if monitored else None
+        self._start_monitor = starter(monitored) if monitored else None
         self._announcer = self._make_announcer(registry)
         self._service = Service(self._settings, self._announcer, self._may_commit)
         self._standby: Standby | None = None
@@ -83,7 +84,7 @@ class Server:
             client_options(zookeeper.connection)
         host, port = address
         addresses_to_advertise(parse_endpoint((host, port or 1)), advertise=zookeeper.advertise)
-        return Announcer(zookeeper, registry)
+        return announcer(zookeeper, registry)
 
     def _may_commit(self) -> bool:
         return self._allows() and (self._standby is None or self._standby.may_commit())
@@ -167,7 +168,7 @@ class Server:
         started = self._start_monitor()
         if started:
             self._monitor = started
-            self._service.monitor = published(started, zookeeper.monitor.address, zookeeper.advertise)
+            self._service.monitor = published(started, zookeeper.advertise)
 
     def _close_monitor(self) -> None:
         if self._monitor is not None:

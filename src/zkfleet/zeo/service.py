@@ -9,7 +9,7 @@ when is `server`, or `standby`.
 from collections.abc import Callable
 
 from zkfleet.endpoints import Endpoint
-from zkfleet.zeo.announcing import Announcer, Claim
+from zkfleet.registry.announcer import Announcer, Claim
 from zkfleet.zeo.described import PRIMARY, Described
 from zkfleet.zeo.serving import Serving
 from zkfleet.zeo.settings import Settings, ZooKeeper

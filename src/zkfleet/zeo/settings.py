@@ -10,16 +10,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 import ZConfig
 from ZEO.runzeo import ZEOOptions
 
 from zkfleet.errors import BadInput
-from zkfleet.registry.connecting import LONGEST, client_options
+from zkfleet.registry.connecting import client_options
 from zkfleet.zeo.insides import Repair, require
-from zkfleet.zeo.monitored import Monitored
+from zkfleet.zeo.monitored import of_section as monitor_of
+
+if TYPE_CHECKING:
+    from zkfleet.monitor.settings import MonitorSettings
 
 CONFIGURATION = Repair(
     "a configuration with a <zookeeper> section",
@@ -42,7 +45,6 @@ CONFIGURATION = Repair(
         "zdaemon.zdoptions:ZDOptions.__init__ sets required_map",
     ),
 )
-SHORTEST_SESSION = 1000
 EVERYWHERE = ("", 0)
 
 
@@ -64,7 +66,7 @@ class ZooKeeper:
     connection: str | None
     path: str
     session_timeout: float
-    monitor: Monitored | None
+    monitor: "MonitorSettings | None"
     advertise: str | None
     standby: bool
     drain_timeout: float
@@ -80,7 +82,7 @@ class ZooKeeper:
             connection=section.connection,
             path=section.path or "",
             session_timeout=section.session_timeout or 10.0,
-            monitor=Monitored.of_section(section),
+            monitor=monitor_of(section),
             advertise=section.advertise,
             standby=section.standby,
             drain_timeout=section.drain_timeout,
@@ -253,14 +255,6 @@ def connection(text: str) -> str:
 def storage_name(text: str) -> str:
     """Return a storage's name as ZConfig writes the names of sections."""
     return text.lower()
-
-
-def milliseconds(text: str) -> float:
-    """Return the seconds that a number of milliseconds is."""
-    number = float(text)
-    if not SHORTEST_SESSION <= number <= LONGEST * 1000:
-        raise ValueError(f"{text} ms is no session timeout: it counts milliseconds, 10000 are ten seconds")
-    return number / 1000
 
 
 def seconds(text: str) -> float:

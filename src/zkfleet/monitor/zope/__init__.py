@@ -4,10 +4,11 @@
 
 `configure.zcml` subscribes to what Zope says when it starts: its databases are
 put into `databases`, plugins of zc.monitor become commands, and the monitor
-starts where `zope.conf` says.
+starts where `zope.conf` says, and is registered where it says.
 
     <product-config zkfleet.monitor>
-      bind 127.0.0.1:9644
+      bind 127.0.0.1:0
+      path /plone
     </product-config>
 
 Nothing here is imported unless somebody asks for it.

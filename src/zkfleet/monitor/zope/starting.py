@@ -4,25 +4,31 @@ Zope opens its databases, reads the ZCML, and says that the root is there, then
 that the process starts.  Subscribers, as thin as they can be.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from ZODB.interfaces import IDatabase
 from zope.component import getUtilitiesFor
 
-from zkfleet.errors import BadInput
+from zkfleet.errors import BadInput, ZkfleetError
 from zkfleet.monitor import plugins
 from zkfleet.monitor.commands import COMMANDS
 from zkfleet.monitor.databases import MAIN, databases
 from zkfleet.monitor.loading import load
+from zkfleet.monitor.settings import naming
 from zkfleet.monitor.starting import Monitor, start
-from zkfleet.monitor.zope.configured import address
+from zkfleet.monitor.zope import membership
+from zkfleet.monitor.zope.configured import NAMES, SPELLING, Configured, configured, line_of
 from zkfleet.monitor.zope.interfaces import all_of_them
 
 logger = logging.getLogger(__name__)
+
+CLOSE_WITHIN = 10.0
 
 
 def database_opened(event: Any) -> None:
@@ -37,17 +43,32 @@ def database_opened(event: Any) -> None:
 def process_starting(_event: Any) -> None:
     """Add the utilities that there are, and start the monitor."""
     add_utilities()
-    where = address(_sections())
-    try:
-        monitor = start(where)
-    except BadInput as exc:
-        if where is not None:
-            raise
-        # The default one's folder is below /tmp, where any user of the machine could make it first.
-        logger.warning("monitor_not_started reason=%s", exc)
-        return
+    place = _place()
+    with naming(place) if place else contextlib.nullcontext():
+        said = configured(_sections())
+        monitor = _start_anywhere() if said is None else _start(said)
     if monitor:
         _close_at_sigterm(monitor)
+
+
+def _start_anywhere() -> Monitor | Literal[False]:
+    try:
+        return start()
+    except BadInput as exc:
+        # The folder is below /tmp, where any user of the machine could make it first.
+        logger.warning("monitor_not_started reason=%s", exc)
+        return False
+
+
+def _start(said: Configured) -> Monitor | Literal[False]:
+    """Start what a section says; everything that can be wrong with it is looked at before the monitor listens."""
+    with naming(said.section):
+        begin = said.monitor.starter(SPELLING)
+        announcer = None if said.fleet is None else membership.announcer(said.fleet, said.monitor)
+        monitor = begin()
+    if monitor and announcer is not None and said.fleet is not None:
+        monitor.announce(announcer, said.fleet.path)
+    return monitor
 
 
 def add_utilities() -> None:
@@ -64,13 +85,36 @@ def add_utilities() -> None:
                 COMMANDS.add(plugins.as_command(plugin, name))
 
 
+def _close(monitor: Monitor) -> None:
+    try:
+        monitor.close()
+    except ZkfleetError as exc:
+        logger.warning("monitor_not_closed address=%s reason=%s", monitor.address, exc)
+
+
 def _sections() -> Any:
+    return getattr(_configuration(), "product_config", None) or {}
+
+
+def _configuration() -> Any:
     # Zope itself: who has none of it says everything by default.
     try:
         from App.config import getConfiguration
     except ImportError:
-        return {}
-    return getattr(getConfiguration(), "product_config", None) or {}
+        return None
+    return getConfiguration()
+
+
+def _place() -> str:
+    """Return where the section is, `FILE:LINE`, or "" if that is not known: Zope keeps neither."""
+    home = getattr(_configuration(), "instancehome", None)
+    try:
+        file = Path(home or "", "etc", "zope.conf")
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [line for name in NAMES if name in _sections() and (line := line_of(f"<product-config {name}>", text))]
+    return f"{file}:{lines[0]}" if lines else ""
 
 
 def _close_at_sigterm(monitor: Monitor) -> None:
@@ -81,9 +125,10 @@ def _close_at_sigterm(monitor: Monitor) -> None:
 
     def end(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)  # who asks again does not wait
-        try:
-            monitor.close()
-        finally:  # the process ends even if a command hangs
-            os.kill(os.getpid(), number)
+        # On a thread of its own: the main one may hold what closing waits for.
+        closing = threading.Thread(target=_close, args=[monitor], daemon=True)
+        closing.start()
+        closing.join(CLOSE_WITHIN)
+        os.kill(os.getpid(), number)  # the process ends even if a command hangs
 
     signal.signal(signal.SIGTERM, end)
