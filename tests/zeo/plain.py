@@ -19,6 +19,7 @@ CONFIGURATION = """
 </zeo>
 <filestorage {storage}>
   path {file}
+  {blobs}
 </filestorage>
 """
 
@@ -27,14 +28,21 @@ WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from ZEO.runzeo impo
 
 
 class Zeo:
-    """A `runzeo` on a file, listening when the constructor returns."""
+    """A `runzeo` on a file, listening when the constructor returns; `blobs` is a folder for them."""
 
-    def __init__(self, file, *, port=0, options="", storage="1", host="127.0.0.1"):
+    def __init__(self, file, *, port=0, options="", storage="1", host="127.0.0.1", blobs=None):
         self.file, self.host, self.port = file, host, port or free_port()
         configuration = file.with_name(f"zeo-{self.port}.conf")
         host = f"[{host}]" if ":" in host else host
         configuration.write_text(
-            CONFIGURATION.format(host=host, port=self.port, options=options, storage=storage, file=file)
+            CONFIGURATION.format(
+                host=host,
+                port=self.port,
+                options=options,
+                storage=storage,
+                file=file,
+                blobs=f"blob-dir {blobs}" if blobs else "",
+            )
         )
         with open(file.with_name(f"zeo-{self.port}.log"), "ab") as log:
             self.process = subprocess.Popen([sys.executable, "-c", WITHOUT_UVLOOP, "-C", configuration], stderr=log)

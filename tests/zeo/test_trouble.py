@@ -17,7 +17,7 @@ from tests.conftest import wait_for
 from tests.zeo.plain import open_files
 from tests.zeo.test_client import Background, count, database
 from zkfleet.errors import ForkedSession, ServerBehind, WrongDatabase
-from zkfleet.zeo import insides, storage
+from zkfleet.zeo import fork, insides, storage
 from zkfleet.zeo.link import FOLLOWING
 
 pytestmark = pytest.mark.slow
@@ -165,7 +165,7 @@ def test_opened_and_closed_databases_leave_nothing(fleet, zeo):
     wait_for(lambda: open_files() == files, what="all descriptors are closed")
     wait_for(lambda: server.status()["connections"] == 0)
     assert fleet.statistics().views == 0
-    assert len(storage._open) == 0
+    assert len(fork._storages) == 0
 
 
 def test_a_client_that_could_not_be_had_leaves_nothing(fleet):
@@ -204,4 +204,4 @@ def test_a_zeo_without_the_insides_that_we_need_is_followed_as_well_as_it_can(fl
 
 
 def test_this_zeo_has_the_insides_that_we_need():
-    assert insides.lacking(FOLLOWING) == ()
+    assert [insides.lacking(repair) for repair in (FOLLOWING, storage.STORAGE, fork.CACHED_OBJECTS)] == [()] * 3

@@ -8,6 +8,8 @@ and this is the only room that knows ZEO's insides.
     described                what a server says of itself in its node (pure)
     client, config, options  the doors for clients: in programs, in files and URIs; what they may be told
     storage                  what a client holds, and how it hears from the registry
+    oids                     which ids it may still give to new objects
+    fork                     what a forked child finds of it
     candidates               whom it may try, and whom first (pure)
     link, peer               the connection in use and the one to each server, on ZEO's thread
     move                     from one server to another so that nobody notices

@@ -8,24 +8,26 @@ in `link`.
 import contextlib
 import dataclasses
 import logging
-import os
 import time
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ZEO.asyncio.client import ClientIO, ClientThread
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
+from ZODB.POSException import ConflictError, ReadOnlyError
+from ZODB.utils import oid_repr, z64
 
-from zkfleet.errors import BadInput, ForkedSession, WrongDatabase
+from zkfleet.errors import BadInput, WrongDatabase
 from zkfleet.registry import InvalidProvider, ProvidersView, Registry
+from zkfleet.zeo import fork
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import choose
 from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import Repair, is_on, require
 from zkfleet.zeo.link import FOLLOWING, Link, LinkThread
+from zkfleet.zeo.oids import Oids
 from zkfleet.zeo.options import Settings
 from zkfleet.zeo.statistics import Outages
 
@@ -37,17 +39,22 @@ STORAGE = Repair(
     needs=(
         "ZEO.ClientStorage:ClientStorage(addr, storage, name, wait, wait_timeout, read_only, read_only_fallback)",
         "ZEO.ClientStorage:ClientStorage(_client_factory)",
-        "ZEO.ClientStorage:ClientStorage.__init__ sets _async, _async_iter, _cache, _server, _storage, _wait",
+        "ZEO.ClientStorage:ClientStorage.__init__ sets _async, _async_iter, _cache, _call, _is_read_only, _server",
+        "ZEO.ClientStorage:ClientStorage.__init__ sets _storage, _wait",
         "ZEO.ClientStorage:ClientStorage.close",
         "ZEO.ClientStorage:ClientStorage.loadBefore",
         "ZEO.ClientStorage:ClientStorage.new_addr(addr)",
+        "ZEO.ClientStorage:ClientStorage.new_oid",
         "ZEO.ClientStorage:ClientStorage.notify_connected(conn, info)",
         "ZEO.ClientStorage:ClientStorage.notify_disconnected",
         "ZEO.ClientStorage:ClientStorage.set_server_addr(addr)",
         "ZEO.ClientStorage:ClientStorage.set_server_addr sets _server_addr",
         "ZEO.ClientStorage:ClientStorage.sortKey",
+        "ZEO.ClientStorage:ClientStorage.store(oid, serial, data, version, txn)",
+        "ZEO.ClientStorage:ClientStorage.storeBlob(oid, serial, data, blobfilename, version, txn)",
         "ZEO.ClientStorage:ClientStorage.tpc_begin(txn, tid, status)",
         "ZEO.ClientStorage:ClientStorage.tpc_end(txn)",
+        "ZEO.ClientStorage:ClientStorage.tpc_vote(txn)",
         "ZEO.asyncio.client:ClientIO.operational",
         "ZEO.asyncio.client:ClientRunner.async_",
         "ZEO.asyncio.client:ClientRunner.is_connected",
@@ -92,6 +99,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self.path, self._settings = path, settings
         self._boundary = Boundary()
         self.outages = Outages()
+        self._fresh_oids, self._new = Oids(), set[bytes]()
         self._ending = contextlib.ExitStack()
         self._is_empty, self._not_preferred, self._sort_key = False, "", ""
         self._place = _place(registry.session.hosts, path)
@@ -103,7 +111,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             options["name"] = options.get("name") or f"{registry.session.hosts}{path}"
             super().__init__([], wait=False, _client_factory=self._start_thread, **options)
             undo.callback(super().close)
-            _open.add(self)
+            fork.disable_in_children(self)
             self._providers(self._on_change)
             if self._not_preferred:
                 raise BadInput(f"prefer= fails for {self._not_preferred}", hint="give a key for whatever is registered")
@@ -155,6 +163,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         if isinstance(conn, Link):
             conn.database = conn.database or str(info.get(IDENTITY, ""))
         self._sort_key = self._sort_key or self.database or f"{self._storage}:{self._place}"
+        self._fresh_oids.change_server()
         super().notify_connected(conn, info)
         self.outages.over(time.monotonic())
         _remember(self._cache, self.database)
@@ -189,6 +198,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             self._boundary.leave(txn)
             self._server.wait(max(deadline - time.monotonic(), 0))
             self._boundary.enter(txn)
+        self._new.clear()
         try:
             super().tpc_begin(txn, tid, status)
         except BaseException:
@@ -206,6 +216,50 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         super().tpc_end(txn)
         self._boundary.leave(txn)
 
+    # -- new objects
+
+    def new_oid(self) -> bytes:
+        """Return an id for a new object, from the server in use."""
+        if self._is_read_only:
+            raise ReadOnlyError()
+        while (oid := self._fresh_oids.take()) is None:
+            server = self._fresh_oids.server
+            self._fresh_oids.add(self._call("new_oids"), server)
+        return oid
+
+    def store(self, oid: bytes, serial: bytes, data: bytes, version: str, txn: Any) -> None:
+        """Store an object."""
+        self._check_new(oid, serial)
+        super().store(oid, serial, data, version, txn)
+
+    def storeBlob(  # noqa: N802  the name is ZODB's
+        self, oid: bytes, serial: bytes, data: bytes, blobfilename: str, version: str, txn: Any
+    ) -> Any:
+        """Store a blob."""
+        self._check_new(oid, serial)
+        return super().storeBlob(oid, serial, data, blobfilename, version, txn)
+
+    # The server in use may have given the same id to somebody else, who may not
+    # have committed it yet.  A plain ConflictError, because a server in between
+    # hands no other error on that its clients would take for one to try again.
+    def _check_new(self, oid: bytes, serial: bytes) -> None:
+        if serial != z64:
+            return
+        if self._fresh_oids.is_former(oid):
+            raise ConflictError(
+                f"the new object {oid_repr(oid)} has an id of a server that was left: try again", oid=oid
+            )
+        self._new.add(oid)
+
+    def tpc_vote(self, txn: Any) -> Any:
+        """Vote on a transaction."""
+        try:
+            return super().tpc_vote(txn)
+        except ConflictError as exc:
+            if exc.oid in self._new:  # others like it would be in conflict, too
+                self._fresh_oids.drop()
+            raise
+
     @property
     def database(self) -> str:
         """The identity of the database that is followed, or ""."""
@@ -214,7 +268,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
 
     def close(self) -> None:
         """Stop following, and close.  Twice is fine."""
-        _open.discard(self)
+        fork.forget(self)
         self._ending.close()
 
 
@@ -248,28 +302,3 @@ def _remember(cache: Any, database: str) -> None:
 
 def _beside(cache: Any) -> Path:
     return Path(cache.path + ".database")
-
-
-# -- after a fork
-
-_open: "weakref.WeakSet[FollowingStorage]" = weakref.WeakSet()
-
-
-def _refuse(*_args: Any, **_options: Any) -> NoReturn:
-    raise ForkedSession(
-        "this ZEO client belongs to the parent process", hint="open the database after the fork, in each child"
-    )
-
-
-def _disable_in_child() -> None:
-    # The thread that does the work is not here, and the cache file's position
-    # is shared: a read would move it under the parent's feet.
-    for storage in _open:
-        storage._server.client.operational = False  # the connection is the parent's
-        storage._server.io_call = storage._server.async_ = storage._async = storage._async_iter = _refuse
-        storage.loadBefore = storage.tpc_begin = _refuse  # type: ignore[method-assign]
-        storage._ending = contextlib.ExitStack()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_disable_in_child)
