@@ -8,6 +8,7 @@ from zkfleet.monitor.databases import databases
 
 ZEOCLIENT = [
     Column("database", "Its name; `-` is the main one.", kind=Kind.LABEL),
+    Column("storage", "The storage's name on its server.", kind=Kind.LABEL),
     Column("server", "The address of its server, or of the last one."),
     Column("connected", "Whether it has a server.", kind=Kind.GAUGE),
     Column("since", "For how long it has had one.", "seconds", Kind.GAUGE),
@@ -43,6 +44,7 @@ def _rows(name: str, database: Any) -> list[dict[str, Value]]:
     state, cache, (added, _, evicted, _, hits) = client_state(storage), cache_state(storage), cache_statistics(storage)
     told: dict[str, Value] = {
         "database": name,
+        "storage": state.storage,
         "server": state.server,
         "connected": state.connected,
         "since": state.connected_for and round(state.connected_for, 3),

@@ -7,6 +7,7 @@ and this is the only room that knows ZEO's insides.
     insides                  what we expect of ZEO, and what becomes of a repair without it
     described                what a server says of itself in its node (pure)
     client, config, options  the doors for clients: in programs, in files and URIs; what they may be told
+    sessions                 which clients share a session with ZooKeeper
     storage                  what a client holds, and how it hears from the registry
     oids                     which ids it may still give to new objects
     fork                     what a forked child finds of it

@@ -10,8 +10,9 @@ import ZODB
 from ZODB.Connection import Connection
 
 from zkfleet import paths
-from zkfleet.registry import Registry, connect
+from zkfleet.registry import Registry
 from zkfleet.zeo.options import split
+from zkfleet.zeo.sessions import share
 from zkfleet.zeo.storage import FollowingStorage
 
 
@@ -19,8 +20,8 @@ def client(registry_or_hosts: Registry | str | None, path: str, **options: Any) 
     """Open a ZEO client storage on the servers that are registered under a path.
 
     Args:
-        registry_or_hosts: a registry, or a connection string for one of the
-            storage's own; None for what `zkfleet.connect` takes by default.
+        registry_or_hosts: a registry, or a connection string for one that clients
+            of this process share; None for what `zkfleet.connect` takes by default.
         path: the node whose children are the servers; links are followed.
         options: those of `ZEO.ClientStorage.ClientStorage`, and:
             prefer: `name=value` of a property, such as `zone=eu-1`, a list of
@@ -49,8 +50,8 @@ def client(registry_or_hosts: Registry | str | None, path: str, **options: Any) 
     if isinstance(registry_or_hosts, Registry):
         return FollowingStorage(registry_or_hosts, path, settings, **theirs)
     timeout = theirs.get("wait_timeout") or 30
-    registry = connect(registry_or_hosts, timeout=timeout)
-    return FollowingStorage(registry, path, settings, owns_registry=True, **theirs)
+    registry, session = share(registry_or_hosts, timeout=timeout)
+    return FollowingStorage(registry, path, settings, session=session, **theirs)
 
 
 def DB(registry_or_hosts: Registry | str | None, path: str, **options: Any) -> ZODB.DB:  # noqa: N802  the name is ZEO's

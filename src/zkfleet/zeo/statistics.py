@@ -18,7 +18,7 @@ CACHE = Repair(
     "a client's cache tells what it did",
     without="nobody can ask",
     needs=(
-        "ZEO.ClientStorage:ClientStorage.__init__ sets _cache, _server",
+        "ZEO.ClientStorage:ClientStorage.__init__ sets _cache, _server, _storage",
         "ZEO.ClientStorage:ClientStorage.set_server_addr sets _server_addr",
         "ZEO.cache:ClientCache.getStats",
         "ZEO.cache:ClientCache.__len__",
@@ -99,6 +99,7 @@ class ClientState:
         misses: how often a load had to ask the server; None if it is not known.
         in_flight: requests sent whose reply is awaited; None if it is not known.
         reconnects: how often it had a server after its first; None if it is not known.
+        storage: its storage's name on the server.
     """
 
     server: str
@@ -109,6 +110,7 @@ class ClientState:
     misses: int | None = None
     in_flight: int | None = None
     reconnects: int | None = None
+    storage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,9 @@ def client_state(storage: Any) -> ClientState:
     waits = _in_flight(storage)
     known: Outages | None = getattr(storage, "outages", None)
     if known is None:
-        return ClientState(server, connected, in_flight=waits, reconnects=_reconnects(storage))
+        return ClientState(
+            server, connected, in_flight=waits, reconnects=_reconnects(storage), storage=storage._storage
+        )
     return ClientState(
         server,
         connected,
@@ -143,6 +147,7 @@ def client_state(storage: Any) -> ClientState:
         getattr(storage._server, "misses", None),
         waits,
         max(0, known.reconnects),
+        storage._storage,
     )
 
 

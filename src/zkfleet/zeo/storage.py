@@ -29,10 +29,13 @@ from zkfleet.zeo.insides import Repair, is_on, require
 from zkfleet.zeo.link import FOLLOWING, Link, LinkThread
 from zkfleet.zeo.oids import Oids
 from zkfleet.zeo.options import Settings
+from zkfleet.zeo.sessions import Shared
 from zkfleet.zeo.statistics import Outages
 
 logger = logging.getLogger(__name__)
 
+ONLY_STORAGE = "1"
+"""What ZEO calls a storage that nobody gave a name."""
 STORAGE = Repair(
     "a client whose servers the registry finds",
     without="there is none",
@@ -78,7 +81,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         registry: where servers are registered.
         path: their node; links are followed.
         settings: how to follow.
-        owns_registry: whether to close the registry at the end.
+        session: to be closed at the end, or None for a registry that is the caller's.
         options: those of `ClientStorage` but for the address.
 
     Attributes:
@@ -92,7 +95,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         path: str,
         settings: Settings,
         *,
-        owns_registry: bool = False,
+        session: Shared | None = None,
         wait: bool = True,
         **options: Any,
     ) -> None:
@@ -104,11 +107,12 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self._is_empty, self._not_preferred, self._sort_key = False, "", ""
         self._place = _place(registry.session.hosts, path)
         with contextlib.ExitStack() as undo:
-            if owns_registry:
-                undo.callback(registry.close)
+            if session is not None:
+                undo.callback(session.close)
             require(STORAGE)
             self._providers = undo.enter_context(contextlib.closing(registry.providers(path)))
-            options["name"] = options.get("name") or f"{registry.session.hosts}{path}"
+            storage = options.get("storage") or ONLY_STORAGE
+            options["name"] = options.get("name") or f"{storage}@{registry.session.hosts}{path}"
             super().__init__([], wait=False, _client_factory=self._start_thread, **options)
             undo.callback(super().close)
             fork.disable_in_children(self)
@@ -147,13 +151,22 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         if bool(said) == self._is_empty:
             self._is_empty = not said
             if said:
-                logger.info("zeo_servers_registered path=%s servers=%s", self.path, ",".join(sorted(said)))
+                logger.info(
+                    "zeo_servers_registered path=%s storage=%s servers=%s",
+                    self.path,
+                    self._storage,
+                    ",".join(sorted(said)),
+                )
             else:
-                logger.warning("zeo_no_servers path=%s: waiting until one registers", self.path)
+                logger.warning(
+                    "zeo_no_servers path=%s storage=%s: waiting until one registers", self.path, self._storage
+                )
 
     def _tell_if_not_preferred(self, problem: str) -> None:
         if problem and problem != self._not_preferred:
-            logger.warning("zeo_preference_failed path=%s reason=%s: tried last", self.path, problem)
+            logger.warning(
+                "zeo_preference_failed path=%s storage=%s reason=%s: tried last", self.path, self._storage, problem
+            )
         self._not_preferred = problem
 
     # -- what ZEO asks and tells
