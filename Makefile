@@ -2,11 +2,12 @@
 # target makes the virtual environment, and fetches ZooKeeper if it needs one.
 
 PYTHON ?= python3
+OLDEST ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all fuzz soak lint bench docs clean
+.PHONY: help demo test test-oldest test-all fuzz soak lint bench docs clean
 
 help: ## say what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +18,10 @@ demo: $(READY) ## a fleet of two ZEO and two HTTP servers, for a minute; no Java
 test: $(READY) zookeeper promtool ## everything that is tested, on the dev server and on a real ZooKeeper
 	$(BIN)/python -m pytest
 
-test-all: zookeeper promtool ## the tests on every Python from 3.11 to 3.14 that is found
+test-oldest: zookeeper ## the quick tests of calls, registry and tree on Debian's own Python
+	OLDEST='$(OLDEST)' scripts/test-oldest
+
+test-all: zookeeper promtool ## the tests on every Python from 3.11 to 3.14 that is found, the system's too
 	scripts/test-all
 
 fuzz: $(READY) ## ten minutes of damaged requests to the dev server

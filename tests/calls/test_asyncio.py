@@ -313,6 +313,7 @@ def test_wherever_a_call_is_cancelled_its_task_ends_at_once_tells_and_keeps_no_s
                 async with asyncio.timeout(10):
                     await task
             assert type(caught.value.__cause__) is cause
+            assert calls.find_commit(caught.value) is caught.value.__cause__
             assert task.cancelled()
         await until(lambda: is_idle(db))
         return await call(counter.run, lambda counter: counter.count)
@@ -332,6 +333,35 @@ def test_a_call_may_be_made_in_a_timeout(run, db, counter):
 
     run(main())
     assert get(db) == 0
+
+
+async def in_a_timeout(doing, scope):
+    async with scope:
+        await doing
+
+
+async def in_a_task_in_a_timeout(doing, scope):
+    async with scope:
+        await asyncio.gather(doing)
+
+
+@pytest.mark.parametrize("how", [in_a_timeout, in_a_task_in_a_timeout])
+def test_a_call_whose_time_is_over_in_its_commit_says_so_in_every_version_of_python(run, db, counter, how):
+    held = Held(committing=True)
+
+    async def main():
+        scope = asyncio.timeout(30)
+        task = asyncio.create_task(how(call(counter.run, held), scope))
+        await held.entered()
+        scope.reschedule(0)
+        with pytest.raises(TimeoutError) as caught:
+            await task
+        held.go_on.set()
+        await until(lambda: is_idle(db))
+        return calls.find_commit(caught.value)
+
+    assert isinstance(run(main()), CommitUnknown)
+    assert get(db) == 1
 
 
 def test_a_call_is_left_at_the_deadline_of_its_policy(run, db, counter):

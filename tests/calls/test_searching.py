@@ -156,6 +156,82 @@ def test_attributes_that_raise_are_left_alone():
     assert find({"a": Hostile()}, "it", attributes=True) is None
 
 
+def private_slot():
+    class Kept:
+        __slots__ = ("__thing",)
+
+        def __init__(self):
+            self.__thing = THING
+
+    return Kept()
+
+
+def inherited_slot():
+    class Kept(Slotted):
+        __slots__ = ("other",)
+
+    return Kept(THING)
+
+
+def overridden_slot():
+    class Kept(Slotted):
+        __slots__ = ()
+
+        @property
+        def thing(self):
+            raise RuntimeError("no")
+
+    kept = Kept.__new__(Kept)
+    Slotted.__dict__["thing"].__set__(kept, THING)
+    return kept
+
+
+def slots_from_an_iterator():
+    class Kept:
+        __slots__ = iter(["thing"])
+
+    kept = Kept()
+    kept.thing = THING
+    return kept
+
+
+def slot_named_by_a_text():
+    class Kept:
+        __slots__ = "thing"
+
+    kept = Kept()
+    kept.thing = THING
+    return kept
+
+
+def slot_beside_others():
+    @dataclass(slots=True, weakref_slot=True)
+    class Kept:
+        none: object
+        thing: object
+
+    return Kept(None, THING)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [private_slot, inherited_slot, overridden_slot, slots_from_an_iterator, slot_named_by_a_text, slot_beside_others],
+)
+def test_objects_are_found_in_slots_of_every_kind(make):
+    assert find(make(), "it", attributes=True).value is THING
+
+
+def test_slots_that_hold_no_objects_are_not_looked_into():
+    @dataclass(slots=True, weakref_slot=True)
+    class Light:
+        number: int
+
+    class Open(Light):
+        __slots__ = ("__dict__",)
+
+    assert find([Light(1), Open(1)], "it", attributes=True) is None
+
+
 def test_what_is_to_be_left_alone_is_not_looked_into():
     class Promise(Plain):
         pass

@@ -12,6 +12,7 @@ connection with anybody.
     results      what may be returned
     after        what is to happen after the commit
     pool         who may have a connection now, who is next
+    causes       what an error rests on (pure)
     remote       what is different when the database is on a server
     running      from request to result, as orders for whoever carries them out
     counting     how calls are doing
@@ -30,9 +31,10 @@ except ImportError as exc:
     raise MissingDependency("zkfleet.calls stands on ZODB", hint="pip install 'zkfleet[calls]'") from exc
 
 from zkfleet.calls.after import after_commit
+from zkfleet.calls.causes import find_commit
 from zkfleet.calls.counting import Latencies, Statistics, statistics
 from zkfleet.calls.policy import Policy
 from zkfleet.calls.pool import limit
 from zkfleet.calls.references import Ref, ref
 
-__all__ = ["Latencies", "Policy", "Ref", "Statistics", "after_commit", "limit", "ref", "statistics"]
+__all__ = ["Latencies", "Policy", "Ref", "Statistics", "after_commit", "find_commit", "limit", "ref", "statistics"]

@@ -9,13 +9,13 @@ Pickled, it is a plain Failure of Twisted's, which is read without zkfleet.
 """
 
 import pickle
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
 from twisted.python.failure import Failure
 from twisted.python.reflect import qual, safe_str
 
+from zkfleet.calls.causes import errors_behind
 from zkfleet.calls.searching import find
 
 TEXT = 1000
@@ -34,23 +34,11 @@ class CleanFailure(Failure):
 def clean(error: BaseException) -> Failure:
     """Return an error, or a Failure, as a Failure that keeps no frames; the error itself loses them, too."""
     failure = CleanFailure(error)
-    for each in _chain(failure.value):
+    for each in errors_behind(failure.value):
         # Not by its attribute: there are classes whose instances refuse to be changed.
         BaseException.with_traceback(each, None)
     failure.cleanFailure()
     return failure
-
-
-def _chain(error: Any) -> Iterator[BaseException]:
-    """An error and those that led to it, once each."""
-    seen: set[int] = set()
-    rest = [error]
-    while rest:
-        each = rest.pop()
-        if isinstance(each, BaseException) and id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            rest += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
 
 
 def _portable(state: dict[str, Any]) -> dict[str, Any]:

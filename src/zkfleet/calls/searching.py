@@ -10,7 +10,7 @@ import functools
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from io import IOBase
-from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import BuiltinMethodType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from persistent import Persistent
@@ -140,9 +140,20 @@ def _attributes_of(value: Any) -> Iterator[tuple[str, Any]]:
     for name, part in (getattr(value, "__dict__", None) or {}).items():
         yield f".{name}", part
     for kind in type(value).__mro__:
-        slots = kind.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            yield f".{name}", getattr(value, name, None)
+        if "__slots__" in kind.__dict__:
+            yield from _slots_of(value, kind)
+
+
+def _slots_of(value: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    # The members of the class, not the names in `__slots__`: a private name is mangled, an iterator is used up,
+    # a property of a subclass may have the same name, and `__weakref__` and `__dict__` are no members.
+    for name, slot in kind.__dict__.items():
+        if isinstance(slot, MemberDescriptorType):
+            try:
+                part = slot.__get__(value)
+            except AttributeError:  # it has no value yet
+                continue
+            yield f".{name}", part
 
 
 def _short(key: Any) -> str:
