@@ -46,7 +46,13 @@ PURE = {
     for name in ["jute", "codes", "requests", "access", "quota", "database", "sessions", "watches"]
 }
 PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writing", "reading", "words", "dispatch"]}
-PURE |= {"zkfleet.registry.claim", "zkfleet.registry.agenda", "zkfleet.cli.launcher", "zkfleet.cli.frame"}
+PURE |= {
+    "zkfleet.registry.claim",
+    "zkfleet.registry.agenda",
+    "zkfleet.registry.patience",
+    "zkfleet.cli.launcher",
+    "zkfleet.cli.frame",
+}
 PURE |= {f"zkfleet.zeo.{name}" for name in ["candidates", "described", "duty", "lease", "reasons", "silence"]}
 PURE |= {f"zkfleet.zeo.{name}" for name in ["checking", "status"]}
 PURE |= {f"zkfleet.calls.{name}" for name in ["causes", "policy", "deciding", "searching"]}

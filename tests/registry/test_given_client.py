@@ -52,7 +52,8 @@ def test_nothing_is_left_on_it(client):
         registry.import_tree("/svc\n")
         assert list(registry.children("/svc")) == []
     assert len(client.state_listeners) == before[0]
-    for name in ("_read_watch_event", "_read_socket", "_invoke", "_send_request"):
+    assert client._connection.handler is client.handler
+    for name in ("_read_watch_event", "_read_socket", "_invoke", "_send_request", "_expand_client_hosts"):
         assert getattr(client._connection, name).__func__ is getattr(type(client._connection), name)
 
 

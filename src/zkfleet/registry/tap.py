@@ -2,8 +2,8 @@
 
 A `Tap` sits on kazoo's connection thread: it sees watch events and session
 grants before kazoo acts on them, queues requests, and keeps what is true of
-the connection as a whole: which watches the server has, and which znodes of
-its session are whose.  Replies and events pass through that single thread in
+the connection as a whole: which watches the server has, which znodes of its
+session are whose, and how long its members are waited for.  Replies and events pass through that single thread in
 the order of the stream, so whoever takes both from here keeps ZooKeeper's
 promise that an event comes before the reply which reveals the change.
 
@@ -27,12 +27,14 @@ from kazoo.protocol.serialization import Watch as WatchNotice
 from kazoo.protocol.states import KeeperState
 
 from zkfleet.errors import UnsupportedServer
+from zkfleet.registry.pacing import Pace
+from zkfleet.registry.patience import Patience
 from zkfleet.registry.reads import Event, Mode
 from zkfleet.registry.wire import Awaited
 
 _EVENTS = frozenset(Event)
 _ENDED = (KeeperState.AUTH_FAILED, KeeperState.CLOSED, KeeperState.EXPIRED_SESSION)
-_USED = ("_read_watch_event", "_read_socket", "_invoke", "_send_request")
+_USED = ("_read_watch_event", "_read_socket", "_invoke", "_send_request", "_expand_client_hosts", "handler")
 _AFTER_HANGING_UP = 0.5
 
 
@@ -123,6 +125,10 @@ class Tap:
         self._read_socket, self._send_request = connection._read_socket, connection._send_request
         connection._read_watch_event, connection._invoke = self._see_event, self._see_invoke
         connection._read_socket, connection._send_request = self._see_read, self._see_send
+        self._expand_hosts, self._handler = connection._expand_client_hosts, connection.handler
+        self._patience = Patience(client._session_timeout / 1000)
+        connection._expand_client_hosts = self._see_hosts
+        connection.handler = Pace(connection.handler, self._patience, lambda: connection._socket)
 
     @classmethod
     def join(cls, client: KazooClient, listener: Listener) -> "Tap":
@@ -142,6 +148,7 @@ class Tap:
             if not self._listeners and not self._owed and connection._invoke == self._see_invoke:
                 connection._read_watch_event, connection._invoke = self._read_watch_event, self._invoke
                 connection._read_socket, connection._send_request = self._read_socket, self._send_request
+                connection._expand_client_hosts, connection.handler = self._expand_hosts, self._handler
                 connection.__dict__.pop("_zkfleet_tap", None)
 
     def forget_session(self, grants: int) -> None:
@@ -168,6 +175,11 @@ class Tap:
                 listener.on_event(Event(notice.type), path)
             self._read_watch_event(buffer, offset)
 
+    def _see_hosts(self) -> Any:
+        addresses = self._expand_hosts()
+        self._patience.begin_round(len(addresses))
+        return addresses
+
     def _see_invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         if not isinstance(request, Connect):
             return self._invoke(timeout, request, xid)
@@ -178,9 +190,11 @@ class Tap:
             self._client.last_zxid = 0
             request = request._replace(last_zxid_seen=0, session_id=0, passwd=self._client._session_passwd)
         began = time.monotonic()
+        self._patience.greet(began)
         result = self._invoke(timeout, request, xid)
         if result[0].time_out > 0:
             self.grants, self.linked_at = self.grants + 1, began
+            self._patience.link(result[0].time_out / 1000, time.monotonic())
             self.watches.clear()
             for listener in self._listeners:
                 listener.on_grant(result[0].time_out / 1000)
