@@ -4,9 +4,11 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
+from kazoo.client import KazooClient
 
 import zkfleet
 from tests.conftest import wait_for
@@ -124,6 +126,39 @@ def test_a_tree_is_imported_and_a_usable_address_said_wherever_it_listens(dev, t
     _, hosts = dev("--host", host, "--tree", str(tree))
     with zkfleet.connect(hosts) as registry:
         assert registry.export_tree() == TREE
+
+
+@pytest.mark.slow
+def test_who_connects_when_the_port_opens_sees_the_whole_tree(dev, tmp_path):
+    tree, port = tmp_path / "fleet.tree", free_port()
+    tree.write_text("".join(f"/node{number}\n" for number in range(500)))
+
+    def look():
+        # As often as it can: a client that connects in the moment in which the port opens.
+        client = KazooClient(
+            f"127.0.0.1:{port}", connection_retry={"max_tries": -1, "delay": 0.002, "max_delay": 0.002}
+        )
+        client.start(20)
+        with contextlib.closing(client):
+            seen = len(client.get_children("/"))
+            client.stop()
+        return seen
+
+    with ThreadPoolExecutor() as threads:
+        looks = [threads.submit(look) for _ in range(4)]
+        dev("--tree", str(tree), "--port", str(port))
+        assert [one.result(30) for one in looks] == [501] * 4  # and /zookeeper
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["/a\n\tb\n", "/a\n  /a/b\n"])
+def test_a_tree_with_faults_is_refused_before_anything_is_made(tmp_path, text):
+    tree, data = tmp_path / "fleet.tree", tmp_path / "data"
+    tree.write_text(text)
+    done = CliRunner().invoke(main, ["dev", "--port", "0", "--tree", str(tree), "--data", str(data)])
+    assert done.exit_code == 1
+    assert f"{tree}:2:" in done.stderr
+    assert not data.exists()
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from zkfleet.devserver.codes import Code
 from zkfleet.devserver.requests import Op
 from zkfleet.errors import BadAddress, BadInput, WaitTimedOut
 from zkfleet.errors import Closed as NotRunning
+from zkfleet.testing.zookeeper import free_port
 
 
 class Clock:
@@ -150,6 +151,67 @@ def test_the_longest_timeout_that_a_client_can_be_told_is_granted():
     longest = (2**31 - 1) / 1000
     with DevServer(session_timeouts=(1, longest)) as served, client_of(served, timeout=2**31 - 1) as client:
         assert client.timeout == 2**31 - 1
+
+
+def refuses(port):
+    """Whether nobody listens at a port."""
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+        return False
+    return True
+
+
+def making(path, ports):
+    """What makes a znode through the side door, and notes at which ports nobody listened then."""
+
+    def prepare(hosts):
+        side_door = int(hosts.rpartition(":")[2])
+        ports.append((side_door, [port for port in ports if refuses(port)]))
+        with zkfleet.connect(hosts) as registry:
+            registry.make_node(path)
+
+    return prepare
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
+def test_what_is_prepared_is_there_before_it_listens(host):
+    port = free_port()
+    noted = [port]
+    server = DevServer(port, host=host)
+    with server.start(making("/a", noted)), zkfleet.connect(f"127.0.0.1:{port}") as registry:
+        [_, (side_door, refused)] = noted
+        assert refused == [port]
+        assert refuses(side_door)
+        assert registry.exists("/a")
+        server.restart()
+        assert registry.exists("/a")
+
+
+def test_a_server_that_could_not_be_prepared_has_not_started():
+    def fail(hosts):
+        raise KeyError(hosts)
+
+    port, noted = free_port(), []
+    threads = threading.active_count()
+    server = DevServer(port)
+    with pytest.raises(KeyError):
+        server.start(fail)
+    assert refuses(port)
+    assert threading.active_count() == threads
+    with server.start(making("/a", noted)), zkfleet.connect(server.hosts) as registry:
+        assert (server.port, registry.exists("/a")) == (port, True)
+
+
+def test_nothing_is_prepared_where_it_cannot_listen(served):
+    noted = []
+    with pytest.raises(BadAddress, match="in use"):
+        DevServer(served.port).start(making("/a", noted))
+    assert noted == []
+
+
+def test_a_port_that_somebody_takes_meanwhile_is_a_bad_address():
+    port = free_port()
+    with contextlib.ExitStack() as stack, pytest.raises(BadAddress, match="in use"):
+        DevServer(port).start(lambda hosts: stack.enter_context(socket.create_server(("127.0.0.1", port))))
 
 
 def test_it_listens_on_loopback_only(served):

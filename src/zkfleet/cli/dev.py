@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -33,14 +34,14 @@ def dev_command(
 ) -> None:
     """Run a ZooKeeper for development and tests: in memory, without Java, not for production.
 
-    Its connection string, for this machine, is written to stdout once it answers.
+    Its connection string, for this machine, is written to stdout once it answers.  A tree is there before it listens.
     """
     if not is_loopback(host):
         where = "this machine" if is_wildcard(host) else host
         click.echo(f"warning: whoever reaches {where} can read and change everything", err=True)
-    with DevServer(port, host=host, data=data, tick=tick, session_timeouts=timeouts) as server:
-        if tree is not None:
-            _import(server.hosts, tree)
+    prepare = None if tree is None else _importing(tree)
+    server = DevServer(port, host=host, data=data, tick=tick, session_timeouts=timeouts)
+    with server.start(prepare):
         kept = f"kept in {data} between runs" if data else "gone when it ends"
         click.echo(
             f"A ZooKeeper for development and tests, not for production.  Its data are in memory, and {kept}.", err=True
@@ -52,10 +53,17 @@ def dev_command(
             time.sleep(LOOK_AGAIN)  # an Event has a lock, which a signal in the middle of `wait` finds taken
 
 
-def _import(hosts: str, file: str) -> None:
+def _importing(file: str) -> Callable[[str], None]:
+    """Return what imports a file, whose text is read and checked already."""
     from zkfleet.cli.trees import read_text
     from zkfleet.registry import connect
+    from zkfleet.tree import parse
 
     text, source = read_text(file)
-    with connect(hosts) as registry:
-        registry.import_tree(text, source=source)
+    parse(text, source=source)
+
+    def prepare(hosts: str) -> None:
+        with connect(hosts) as registry:
+            registry.import_tree(text, source=source)
+
+    return prepare

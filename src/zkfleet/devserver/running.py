@@ -12,9 +12,10 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from zkfleet.devserver.connections import Connection, Connections
 from zkfleet.devserver.dispatch import Server
@@ -23,6 +24,7 @@ from zkfleet.errors import Closed, WaitTimedOut
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+LOOPBACK = "127.0.0.1"
 CANNOT_LISTEN = (OSError, OverflowError, ValueError)
 BACKLOG = 1024
 PATIENCE = 10.0
@@ -40,12 +42,13 @@ class Run:
 
     Attributes:
         connections: those that are open, for the loop's thread alone.
+        side_door: the port of loopback that is open until `open` is called, or 0.
     """
 
     def __init__(
         self, core: Server, *, clock: Callable[[], float], pause: float, also: Callable[[float], None]
     ) -> None:
-        self.connections = Connections(core, clock)
+        self.connections, self.side_door = Connections(core, clock), 0
         self._core, self._now, self._pause, self._also = core, clock, pause, also
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None  # set by the thread, and to None under the lock
@@ -53,9 +56,15 @@ class Run:
         self._goes_on = threading.Event()
         self._goes_on.set()
         self._complaints: dict[str, float] = {}
+        self._listeners: list[asyncio.Server] = []
 
-    def start(self, host: str, port: int) -> int:
+    def start(self, host: str, port: int, *, aside: bool = False) -> int:
         """Listen, and return the port; clients are answered from now on.
+
+        Args:
+            host: where to listen.
+            port: 0 for any that is free.
+            aside: take the port, and let clients in by a side door until `open` is called.
 
         Raises:
             OSError, OverflowError, ValueError: it cannot listen there.
@@ -63,7 +72,7 @@ class Run:
         """
         ready: Future[int] = Future()
         self._thread = threading.Thread(
-            target=self._run, args=[host, port, ready], name="zkfleet-devserver", daemon=True
+            target=self._run, args=[host, port, aside, ready], name="zkfleet-devserver", daemon=True
         )
         self._thread.start()
         try:
@@ -75,6 +84,18 @@ class Run:
         except CANNOT_LISTEN:
             self._thread.join(PATIENCE)
             raise
+
+    def open(self) -> None:
+        """Listen at the port that was taken, and shut the side door.
+
+        Raises:
+            OSError: it cannot listen there, or it was not known in time.
+            Closed: the run has ended.
+        """
+        opened: Future[None] = Future()
+        with self._lock:
+            self._tell(lambda: asyncio.ensure_future(self._open(opened)))
+        opened.result(PATIENCE)
 
     def end(self) -> None:
         """Break all connections and stop listening; returns when that is done.
@@ -127,39 +148,65 @@ class Run:
 
     # -- on the thread
 
-    def _run(self, host: str, port: int, ready: "Future[int]") -> None:
+    def _run(self, host: str, port: int, aside: bool, ready: "Future[int]") -> None:
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(self._log_fault)
         try:
-            listener = loop.run_until_complete(self._listen(host, port))
+            self._listeners.append(loop.run_until_complete(self._listen(host, port, serving=not aside)))
+            if aside:
+                self._listeners.append(loop.run_until_complete(self._listen(LOOPBACK, 0)))
+                self.side_door = _port(self._listeners[-1])
         except CANNOT_LISTEN as exc:
             if ready.set_running_or_notify_cancel():
                 ready.set_exception(exc)
+            self._stop_listening()
             _close(loop)
             return
         if ready.set_running_or_notify_cancel():
             self._loop = loop
             loop.call_soon(self._tick_and_again, loop)
-            ready.set_result(_port(listener))
+            ready.set_result(_port(self._listeners[0]))
             loop.run_forever()
-        _let_nobody_in(listener)
+        for listener in self._listeners:
+            _let_nobody_in(listener)
         loop.run_until_complete(_who_came_is_in())
-        listener.close()
+        self._stop_listening()
         self.connections.abort()
         # Whatever was closed or aborted is told so in the next round.
         loop.run_until_complete(asyncio.sleep(0))
         _close(loop)
 
-    async def _listen(self, host: str, port: int) -> asyncio.Server:
+    def _stop_listening(self) -> None:
+        while self._listeners:
+            self._listeners.pop().close()
+
+    async def _open(self, opened: "Future[None]") -> None:
+        door, side_door = self._listeners
+        try:
+            await door.start_serving()
+        except OSError as exc:
+            opened.set_exception(exc)
+            return
+        _let_nobody_in(side_door)
+        side_door.close()
+        self.side_door = 0
+        opened.set_result(None)
+
+    async def _listen(self, host: str, port: int, *, serving: bool = True) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(lambda: Connection(self.connections), host, port, backlog=BACKLOG)
+
+        def listen(at: int) -> Coroutine[Any, Any, asyncio.Server]:
+            connected = partial(Connection, self.connections)
+            return loop.create_server(connected, host, at, backlog=BACKLOG, start_serving=serving)
+
+        listener = await listen(port)
         if port or len(listener.sockets) == 1:
             return listener
         # A name of several addresses, and each got a free port of its own.
         chosen = _port(listener)
         _let_nobody_in(listener)
         listener.close()
-        return await loop.create_server(lambda: Connection(self.connections), host, chosen, backlog=BACKLOG)
+        return await listen(chosen)
 
     def _tick_and_again(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(self._pause, self._tick_and_again, loop)  # whatever becomes of this one

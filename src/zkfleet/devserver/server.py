@@ -83,8 +83,13 @@ class DevServer:
 
     # -- coming and going
 
-    def start(self) -> Self:
+    def start(self, prepare: Callable[[str], object] | None = None) -> Self:
         """Listen; the server answers when this returns.  Twice is fine.
+
+        Args:
+            prepare: is called before the server listens at its port, with a
+                connection string that nobody else has; what it makes is there
+                for the first client.  If it raises, the server does not start.
 
         Raises:
             BadAddress: it cannot listen there.
@@ -96,12 +101,12 @@ class DevServer:
                 with contextlib.ExitStack() as undo:
                     self._saver.begin()
                     undo.callback(self._saver.end)
-                    self._run = self._begin()
+                    self._run = self._begin(prepare)
                     undo.pop_all()
                 logger.info("devserver_started hosts=%s: for development and tests, not for production", self.hosts)
         return self
 
-    def _begin(self) -> Run:
+    def _begin(self, prepare: Callable[[str], object] | None) -> Run:
         core, now = self.core, self.now()
         self.core = Server(core.sessions, core.database, epoch=core.epoch, since=now)
         # Whoever was alive gets its whole timeout to come back in.
@@ -110,16 +115,31 @@ class DevServer:
         pause = min(self._tick / 4, LONGEST_PAUSE)
         run = Run(self.core, clock=self.now, pause=pause, also=self._saver.tick)
         try:
-            self.port = run.start(self.host, self.port)
+            self.port = run.start(self.host, self.port, aside=prepare is not None)
         except WaitTimedOut:
             raise
         except CANNOT_LISTEN as exc:
-            reason = getattr(exc, "strerror", None) or exc
-            knows_port = isinstance(exc, OSError) and exc.errno in (errno.EADDRINUSE, errno.EACCES)
-            hint = "choose another port; 0 takes a free one" if knows_port else "name an address of this machine"
-            raise BadAddress(f"{Endpoint(self.host, self.port)}: {reason}", hint=hint) from exc
+            raise self._not_listening(exc) from exc
+        if prepare is not None:
+            self._prepare(run, prepare)
         self._process = os.getpid()
         return run
+
+    def _prepare(self, run: Run, prepare: Callable[[str], object]) -> None:
+        with contextlib.ExitStack() as undo:
+            undo.callback(run.end)
+            prepare(str(Endpoint(LOOPBACK, run.side_door)))
+            try:
+                run.open()
+            except OSError as exc:
+                raise self._not_listening(exc) from exc
+            undo.pop_all()
+
+    def _not_listening(self, exc: Exception) -> BadAddress:
+        reason = getattr(exc, "strerror", None) or exc
+        knows_port = isinstance(exc, OSError) and exc.errno in (errno.EADDRINUSE, errno.EACCES)
+        hint = "choose another port; 0 takes a free one" if knows_port else "name an address of this machine"
+        return BadAddress(f"{Endpoint(self.host, self.port)}: {reason}", hint=hint)
 
     def stop(self) -> None:
         """Stop listening and keep what is to be kept.  Twice is fine.
