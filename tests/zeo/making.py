@@ -134,17 +134,18 @@ def a_filestorage(file, name="1"):
     return f"<filestorage {name}>\n  path {file}\n</filestorage>"
 
 
+SERVE = "from zkfleet.cli import main; main()"
+
+
 class ServerProcess:
     """`zkfleet zeo serve` with a configuration, in a process that a test may break."""
 
-    def __init__(self, folder: Path, config: str, *arguments: str, hangup=signal.SIG_DFL):
+    def __init__(self, folder: Path, config: str, *arguments: str, hangup=signal.SIG_DFL, code=SERVE):
         folder.mkdir(exist_ok=True, parents=True)
         self.config, self._log = folder / "zeo.conf", folder / "server.log"
         self.config.write_text(config)
         # Whoever started the tests may ignore hangups, as `nohup` does.
-        code = (
-            f"import signal; signal.signal(signal.SIGHUP, signal.{hangup.name})\nfrom zkfleet.cli import main; main()"
-        )
+        code = f"import signal; signal.signal(signal.SIGHUP, signal.{hangup.name})\n{code}"
         command = [sys.executable, "-c", code, "zeo", "serve", "-C", self.config]
         with self._log.open("a") as log:
             self._process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log, cwd=folder)

@@ -101,11 +101,15 @@ def test_a_unix_path_is_no_dynamic_port():
 
 
 def test_all_keys_of_the_section():
-    more = "advertise 10.0.0.0/8\nstandby on\ndrain-timeout 2.5\nsession-timeout 1500\nmonitor-server /tmp/monitor"
+    more = (
+        "advertise 10.0.0.0/8\nstandby on\ndrain-timeout 2.5\nsession-timeout 1500\n"
+        "max-connections 50\nmonitor-server /tmp/monitor"
+    )
     zookeeper = read_settings(a_config(zookeeper=HOSTS, more=more)).zookeeper
     assert zookeeper.advertise == "10.0.0.0/8"
     assert zookeeper.standby
     assert zookeeper.drain_timeout == 2.5
+    assert zookeeper.max_connections == read_settings(a_config(zookeeper=HOSTS, more=more)).max_connections == 50
     assert zookeeper.session_timeout == 1.5
     assert zookeeper.monitor == MonitorSettings("/tmp/monitor")
 
@@ -175,6 +179,7 @@ BAD = {
         "configuration:6: 10 ms is no session timeout",
     ),
     "no number": (a_config(zookeeper=HOSTS, more="drain-timeout soon"), "configuration:6: could not convert"),
+    "no room": (a_config(zookeeper=HOSTS, more="max-connections 0"), "configuration:6: 0 is no number of connections"),
     "for ever": (a_config(zookeeper=HOSTS, more="drain-timeout inf"), "configuration:6: inf is no number of seconds"),
     "a connection string": (a_config(zookeeper="a:b:c"), "configuration:4: the connection string 'a:b:c'"),
     "no path": (a_config(zookeeper=HOSTS).replace("  path /databases/main\n", ""), "path is missing"),

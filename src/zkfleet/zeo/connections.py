@@ -9,14 +9,17 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.server import Delay, ServerProtocol
 from ZEO.StorageServer import ZEOStorage
 
+from zkfleet.errors import BadInput
 from zkfleet.zeo.described import IDENTITY, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on
 from zkfleet.zeo.kernel import keep_alive
+from zkfleet.zeo.messages import GREETING, KEEP_ALIVE, REGISTRATION, Call, Doorway, call_of, unpickle
 
 if TYPE_CHECKING:
     from zkfleet.zeo.storage_server import RepairedServer
@@ -29,6 +32,12 @@ _numbers = itertools.count(1)
 # the commit lock, and then nobody else commits meanwhile.
 SILENCE = 30
 PROBES = 4
+# Seconds by which a deadline may be kept too late without the server's loop having been busy.
+LATE = 1.0
+RUOK = b"ruok"
+GREETINGS = {kind + version for kind in (b"Z", b"M") for version in ServerProtocol.protocols}
+# ZEO passes over such a message.
+NO_CALL: Call = (KEEP_ALIVE, True, "", ())
 # Of a transaction's user and description nobody needs all.
 LONGEST_SAID = 200
 
@@ -66,6 +75,13 @@ CONNECTIONS = Repair(
         "ZEO.asyncio.server:ServerProtocol.async_(method)",
         "ZEO.asyncio.server:ServerProtocol.async_threadsafe(method)",
         "ZEO.asyncio.server:ServerProtocol.close",
+        "ZEO.asyncio.server:ServerProtocol.closed",
+        "ZEO.asyncio.server:ServerProtocol.connected",
+        "ZEO.asyncio.server:ServerProtocol.methods",
+        "ZEO.asyncio.server:ServerProtocol.protocols",
+        "ZEO.asyncio.server:ServerProtocol.finish_connection(protocol_version)",
+        "ZEO.asyncio.server:ServerProtocol.finish_connection sets decode",
+        "ZEO.asyncio.base:ZEOBaseProtocol.connection_made sets data_received, sm_protocol",
         "ZEO.asyncio.server:ServerProtocol.connection_made(transport)",
         "ZEO.asyncio.server:ServerProtocol.connection_lost(exc)",
         "ZEO.StorageServer:ZEOStorage(server, read_only)",
@@ -143,36 +159,135 @@ class Connection(ServerProtocol):  # type: ignore[misc]
         number: tells it from all others of this process.
         since: when it was made (seconds since 1970).
         gone: is done once the connection is closed in both directions.
+        encrypting: what agrees with the client on TLS, or None.
     """
+
+    encrypting: asyncio.Future[Any] | None = None
 
     def __init__(self, server: "RepairedServer", address: Any, msgpack: bool) -> None:
         super().__init__(server.event_loop, address, server.create_client_handler(), msgpack)
         self._server = server
         self._transport: asyncio.Transport | None = None
+        self._doorway: Doorway | None = Doorway(GREETING, REGISTRATION)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unpack: Callable[[bytes], Any] = unpickle
         self.number, self.since = next(_numbers), time.time()
         self.gone: asyncio.Future[None] = server.event_loop.create_future()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin."""
-        self._transport = transport
-        self._server.connections.add(self)
-        peer = transport.get_extra_info("peername")
+    # -- from its beginning until the client has registered
+
+    def arrive(self, peer: Any) -> bool:
+        """Begin to be counted, if there is room, and to have a deadline; tells whether there was room."""
         if isinstance(peer, tuple):
             # ZEO's log would name the server's own address.
             self.addr, self.name = peer[:2], repr(peer[:2])
+        if not self._server.room.make(self._server.connections):
+            return False
+        self._server.connections.add(self)
+        self._allow(self._server.handshake_timeout)
+        return True
+
+    def leave(self) -> None:
+        """Be counted no more."""
+        self._end_deadline()
+        self._server.connections.discard(self)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin to talk."""
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        if self not in self._server.connections and not self.arrive(peer):
+            transport.abort()
+            return
+        if isinstance(peer, tuple):
             one = transport.get_extra_info("socket")
             keep_alive(one, idle=SILENCE / 3, every=SILENCE / 6, times=PROBES, at_most=SILENCE)
         super().connection_made(transport)
+        # ZEO has made this one: it takes all that comes.
+        self._take_all = vars(self)["data_received"]
+        self.data_received: Callable[[bytes], None] = self._take_little
         if self._server.draining:
             self.drop()
 
+    def _allow(self, seconds: float) -> None:
+        due = self.loop.time() + seconds
+        self._deadline = self.loop.call_at(due, self._out_of_time, due)
+
+    def _out_of_time(self, due: float) -> None:
+        if self.loop.time() > due + LATE:
+            # It was the loop that was busy, and what the client has sent is still to be read.
+            self._allow(LATE)
+            return
+        logger.info("client_refused peer=%s: it had not registered within the handshake's time", self.name)
+        self.drop()
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _take_little(self, data: bytes) -> None:
+        """Take in what comes before the client has registered, message by message."""
+        while data and self._doorway is not None and not self.closed:
+            try:
+                taken, data = self._doorway.take(data)
+            except BadInput as exc:
+                self._refuse(exc)
+                return
+            self._take_all(taken)
+            if self.has_registered:
+                self._doorway = None
+                self._end_deadline()
+                self.data_received = self._take_all
+        if data and not self.closed:
+            self._take_all(data)
+
+    @property
+    def has_registered(self) -> bool:
+        """Whether the client has said which storage it wants, and has got it."""
+        served = self.zeo_storage
+        return served is not None and served.storage is not None
+
+    def finish_connection(self, protocol_version: bytes) -> None:
+        """Go on with a client that has greeted."""
+        try:
+            if protocol_version != RUOK and protocol_version not in GREETINGS:
+                raise BadInput(f"a greeting of {protocol_version[:GREETING]!r}, which no client of ZEO sends")
+            super().finish_connection(protocol_version)
+        except (BadInput, ImportError) as exc:  # without msgpack ZEO cannot speak it
+            self._refuse(exc)
+            return
+        if protocol_version[:1] == b"M":
+            self._unpack = vars(self)["decode"]
+        self.decode = self._decode
+
+    def _decode(self, message: bytes) -> Call:
+        """Return the call that a message is; of whoever sends another thing the connection is ended."""
+        try:
+            return call_of(self._unpack(message), self.methods)
+        except Exception as exc:  # what an unpickler may raise is not known
+            self._refuse(exc)
+            return NO_CALL
+
+    def _refuse(self, reason: Exception) -> None:
+        logger.warning("client_refused peer=%s reason=%s", self.name, str(reason) or repr(reason))
+        self.drop()
+
+    # -- its end
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End, whoever wanted it."""
+        if exc is not None:
+            # A probe that only looks whether somebody listens may end so.
+            level = logging.INFO if self.has_registered else logging.DEBUG
+            logger.log(level, "connection_lost peer=%s reason=%s", self.name, exc)
         try:
-            super().connection_lost(exc)
+            if self.sm_protocol is not None:
+                super().connection_lost(None)
         finally:
-            self._server.connections.discard(self)
-            self.gone.set_result(None)
+            self.leave()
 
     def async_threadsafe(self, method: str, *args: Any) -> None:
         """Send a message that has no reply; from the loop's own thread at once, before all that is sent later."""
@@ -187,6 +302,8 @@ class Connection(ServerProtocol):  # type: ignore[misc]
         """Close from our side; what the client had begun is aborted."""
         served = self.zeo_storage
         super().close()
+        if self.encrypting is not None:
+            self.encrypting.cancel()
         # ZEO tells the storage only of connections that the client ends.
         if is_on(GIVE_BACK) and served is not None and served.connected:
             served.notify_disconnected()

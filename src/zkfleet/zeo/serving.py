@@ -69,6 +69,7 @@ class Serving:
                 transient=self.transient,
                 may_commit=may_commit,
                 read_only=settings.read_only,
+                max_connections=settings.max_connections,
                 **settings.options,
             )
             undo.pop_all()

@@ -61,6 +61,7 @@ class ZooKeeper:
         standby: whether to serve only while no other server does.
         drain_timeout: seconds.
         storage_paths: paths of single storages, by the storage's name.
+        max_connections: how many clients may be connected; None for as many as files allow.
     """
 
     connection: str | None
@@ -71,6 +72,7 @@ class ZooKeeper:
     standby: bool
     drain_timeout: float
     storage_paths: Mapping[str, str]
+    max_connections: int | None = None
 
     @classmethod
     def of_section(cls, section: Any) -> "ZooKeeper":
@@ -87,6 +89,7 @@ class ZooKeeper:
             standby=section.standby,
             drain_timeout=section.drain_timeout,
             storage_paths=paths,
+            max_connections=section.max_connections,
         )
 
     def places(self, storages: Sequence[str]) -> dict[str, list[str]]:
@@ -119,6 +122,11 @@ class Settings:
     def drain_timeout(self) -> float:
         """Seconds that a commit under way has at the end."""
         return self.zookeeper.drain_timeout if self.zookeeper else 10.0
+
+    @property
+    def max_connections(self) -> int | None:
+        """How many clients may be connected; None for as many as files allow."""
+        return self.zookeeper.max_connections if self.zookeeper else None
 
     @property
     def port_is_dynamic(self) -> bool:
@@ -262,4 +270,12 @@ def seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number < math.inf:
         raise ValueError(f"{text} is no number of seconds")
+    return number
+
+
+def count(text: str) -> int:
+    """Return a number of things of which there must be one."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{text} is no number of connections: one is the least")
     return number

@@ -15,12 +15,15 @@ from typing import Any
 from ZEO.asyncio.server import Acceptor
 from ZEO.StorageServer import StorageServer
 
+from zkfleet.zeo.arrivals import Encrypted, Room, most_connections
 from zkfleet.zeo.connections import CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
 from zkfleet.zeo.described import LOCK_HOLDER
 from zkfleet.zeo.insides import Repair, is_on
 
 logger = logging.getLogger(__name__)
 
+# Seconds in which a client has to register.
+HANDSHAKE = 30.0
 # Seconds in which a connection that is closed may be sent what waits for it.
 FLUSH = 1.0
 
@@ -91,16 +94,19 @@ class RepairedAcceptor(Acceptor):  # type: ignore[misc]  # ZEO has no types
 
     event_loop: asyncio.AbstractEventLoop
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, storage_server: "RepairedServer", addr: Any, ssl: Any, msgpack: bool) -> None:
+        self._tls = ssl
         try:
-            super().__init__(*arguments)
+            # Without TLS: whoever is slow to speak it would not be counted.
+            super().__init__(storage_server, addr, None, msgpack)
         except BaseException:
             self.event_loop.close()  # the address was taken, perhaps
             raise
 
-    def factory(self) -> Connection:
+    def factory(self) -> asyncio.Protocol:
         """Return the protocol for a connection that was accepted."""
-        return Connection(self.storage_server, self.addr, self.msgpack)
+        connection = Connection(self.storage_server, self.addr, self.msgpack)
+        return Encrypted(self.storage_server, connection, self._tls) if self._tls else connection
 
 
 class RepairedServer(StorageServer):  # type: ignore[misc]
@@ -113,6 +119,8 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         transient: the names of those that are new databases at each start.
         may_commit: asked before every commit; called on the loop, so it must be quick.
         transaction_timeout: seconds that a client may hold the commit lock, or None.
+        handshake_timeout: seconds in which a client has to register.
+        max_connections: how many clients may be connected; None for as many as files allow.
         options: ZEO's others.
 
     Attributes:
@@ -128,8 +136,11 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         transient: Collection[str] = (),
         may_commit: Callable[[], bool],
         transaction_timeout: float | None = None,
+        handshake_timeout: float = HANDSHAKE,
+        max_connections: int | None = None,
         **options: Any,
     ) -> None:
+        self.handshake_timeout = handshake_timeout
         self.identities, self.transient, self.may_commit = identities, transient, may_commit
         self.connections: set[Connection] = set()
         self.draining = False
@@ -137,6 +148,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         ours = is_on(TIMEOUTS)
         theirs = None if ours else transaction_timeout
         super().__init__(address, storages, Acceptor=RepairedAcceptor, transaction_timeout=theirs, **options)
+        self.room = Room(most_connections(max_connections), self.event_loop)
         if ours and transaction_timeout is not None:
             for manager in self.lock_managers.values():
                 manager.timeout = LoopTimeout(self.event_loop, transaction_timeout)
