@@ -1,5 +1,6 @@
 """Locks, on a server of each kind: who has it, since when, and how soon the next one does."""
 
+import logging
 import threading
 import time
 
@@ -32,6 +33,13 @@ def test_one_holds_it_and_the_others_wait(here, other, kazoo):
     assert kazoo.exists("/locks/primary").ephemeralOwner == here.session.session_id
     with pytest.raises(WaitTimedOut, match="belongs to session"):
         theirs.wait_until_held(0.01)
+
+
+def test_waiting_for_a_lock_is_no_warning(here, other, caplog):
+    here.lock("/locks", "primary").wait_until_held()
+    waits = other.lock("/locks", "primary")
+    wait_for(lambda: waits.status is Status.BLOCKED)
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def test_the_next_one_has_it_within_a_tenth_of_a_second_of_its_release(here, other):

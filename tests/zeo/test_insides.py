@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 import zkfleet.zeo
+from tests.conftest import wait_for
 from tests.zeo import making
 from zkfleet.errors import MissingDependency
 from zkfleet.zeo import Server, insides
@@ -113,9 +114,14 @@ def test_what_is_imported_of_zeo_is_listed():
 @pytest.mark.slow
 def test_what_methods_are_said_to_set_is_there_on_living_objects(fleet):
     config, checked = making.a_config(address="127.0.0.1", zookeeper=fleet.session.hosts, path="/db"), set()
-    with Server(config) as server, closing(zkfleet.zeo.client(fleet, "/db", wait_timeout=10)) as client:
+    with (
+        Server(config) as server,
+        closing(zkfleet.zeo.client(fleet, "/db", wait_timeout=10)) as client,
+        making.a_transaction(client),
+    ):
         serving = server._service.serving._server
         [connection] = serving.connections
+        wait_for(lambda: connection.zeo_storage.transaction)
         link = client._server.client
         living = [serving, serving.acceptor, serving.lock_managers["1"], connection, connection.zeo_storage]
         living += [client, client._server, client._cache, link, link.protocol]

@@ -5,10 +5,15 @@ import struct
 import subprocess
 import threading
 import time
+from collections import Counter
 
 import pytest
+from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected
 from ZEO.StorageServer import StorageServer
+from ZODB import DB
+from ZODB.blob import Blob
+from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
 from tests.conftest import wait_for
@@ -53,6 +58,38 @@ def test_plain_zeo_never_gives_the_lock_on():
         wedged = server.lock_managers["1"].locked
         wedged.call_soon_threadsafe(wedged.notify_disconnected)
         assert isinstance(other.outcome(), bytes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False], ids=["shared folder", "folder of its own"])
+def test_the_record_of_a_blob_is_stored_once_and_the_index_is_used_at_the_next_start(tmp_path, caplog, shared):
+    folder = tmp_path / "blobs"
+
+    def open_storage():
+        return FileStorage(str(tmp_path / "Data.fs"), blob_dir=str(folder))
+
+    def open_database(server):
+        own = folder if shared else tmp_path / f"cache{server.acceptor.addr[1]}"
+        return contextlib.closing(DB(making.a_client(address(server), blob_dir=str(own), shared_blob_dir=shared)))
+
+    with making.a_server(open_storage()) as server, open_database(server) as db:
+        for words in (b"first", b"second"):  # a new one, and one that is changed
+            with db.transaction() as connection:
+                connection.root.others = PersistentMapping(words=words)
+                connection.root.blob = getattr(connection.root, "blob", None) or Blob()
+                with connection.root.blob.open("w") as file:
+                    file.write(words)
+    storage = open_storage()
+    assert "Ignoring index" not in caplog.text
+    for stored in storage.iterator():
+        assert max(Counter(record.oid for record in stored).values()) == 1
+    with (
+        making.a_server(storage) as server,
+        open_database(server) as db,
+        db.transaction() as connection,
+        connection.root.blob.open() as file,
+    ):
+        assert file.read() == b"second"
 
 
 def test_a_timeout_closes_the_connection_of_the_slow_one():

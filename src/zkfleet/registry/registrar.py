@@ -47,7 +47,11 @@ def encoded(path: str, properties: Mapping[str, Any]) -> bytes:
 
 
 class Registrant:
-    """One endpoint of a registration, in the hub."""
+    """One endpoint of a registration, in the hub.
+
+    Attributes:
+        shared_name: whether several wait for the name, as for a lock; to be blocked is then no trouble.
+    """
 
     urgent = True
 
@@ -57,6 +61,7 @@ class Registrant:
         self.changed = threading.Condition()
         self.on_change: Callable[[], object] = lambda: None
         self._acl = acl
+        self.shared_name = False
         self._said: object = None
         self._seen: object = None
         self._wanted = self.stands = 0
@@ -210,7 +215,8 @@ class Registrant:
         self._seen = (*said, claim.token)
         if said != self._said:
             self._said = said
-            level = logging.WARNING if claim.problem else logging.INFO
+            waits_in_turn = self.shared_name and claim.status is Status.BLOCKED
+            level = logging.WARNING if claim.problem and not waits_in_turn else logging.INFO
             at = paths.join(claim.where, self.name)
             logger.log(level, "registration_%s at=%s reason=%s", claim.status.value, at, claim.problem)
         with self.changed:

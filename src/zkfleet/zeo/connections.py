@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.server import Delay, ServerProtocol
@@ -51,6 +51,15 @@ GIVE_BACK = Repair(
         "ZEO.StorageServer:ZEOStorage.notify_connected(conn)",
         "ZEO.StorageServer:ZEOStorage.notify_disconnected",
         "ZEO.StorageServer:ZEOStorage._clear_transaction",
+    ),
+)
+BLOB_RECORDS = Repair(
+    "the record of a blob is stored once",
+    without="it is stored twice, and a FileStorage ignores its index when it is opened next",
+    needs=(
+        "ZEO.StorageServer:ZEOStorage._vote(delay)",
+        "ZEO.StorageServer:ZEOStorage._store(oid, serial, data, blobfile)",
+        "ZEO.StorageServer:ZEOStorage.tpc_begin sets blob_log",
     ),
 )
 FENCE = Repair(
@@ -102,6 +111,7 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     """What one client sees of a storage."""
 
     server: "RepairedServer"
+    _with_blobs: Collection[bytes] = ()
 
     def get_info(self) -> dict[str, Any]:
         """Tell about the storage; also its identity, if it has one, and whether that is new at each start."""
@@ -124,6 +134,17 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     def tpc_finish(self, id: bytes) -> Any:
         """Commit, while this server may still do so."""
         return super().tpc_finish(id) if self._may_commit() else Delay()
+
+    def _vote(self, delay: Any = None) -> Any:
+        self._with_blobs = frozenset(oid for oid, *_ in self.blob_log) if is_on(BLOB_RECORDS) else ()
+        return super()._vote(delay)
+
+    def _store(self, oid: bytes, serial: bytes, data: bytes, blobfile: str | None = None) -> None:
+        # A client sends the record of a blob twice, alone and with the blob.  If
+        # both are stored, FileStorage takes its index for wrong at the next start
+        # and scans the whole file, which takes minutes where a site is big.
+        if blobfile is not None or oid not in self._with_blobs:
+            super()._store(oid, serial, data, blobfile)
 
     def notify_disconnected(self) -> None:
         """Abort what the client had begun; the lock is given back even if that fails."""

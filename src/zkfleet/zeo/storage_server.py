@@ -16,7 +16,7 @@ from ZEO.asyncio.server import Acceptor
 from ZEO.StorageServer import StorageServer
 
 from zkfleet.zeo.arrivals import Encrypted, Room, most_connections
-from zkfleet.zeo.connections import CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
+from zkfleet.zeo.connections import BLOB_RECORDS, CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
 from zkfleet.zeo.described import LOCK_HOLDER
 from zkfleet.zeo.insides import Repair, is_on
 
@@ -57,7 +57,7 @@ ENDING = Repair(
 )
 RUNNING: set["RepairedServer"] = set()
 """Those of this process that serve now."""
-REPAIRS = (GIVE_BACK, TIMEOUTS)
+REPAIRS = (BLOB_RECORDS, GIVE_BACK, TIMEOUTS)
 REQUIRED = (CONNECTIONS, ENDING)
 
 
