@@ -16,6 +16,7 @@ from zkfleet import Status
 from zkfleet.errors import AccessDenied, Closed, OutcomeUnknown, WaitTimedOut
 from zkfleet.registry import life, registrar
 from zkfleet.registry.reads import GetData
+from zkfleet.registry.session import Replied
 from zkfleet.registry.wire import RemoveWatches, rooted
 from zkfleet.testing import Proxy
 
@@ -427,34 +428,35 @@ def test_closing_many_takes_one_timeout_and_not_many(zookeeper, hosts):
 
 def test_a_batch_that_the_end_of_the_session_refused_is_tried_again(tree, monkeypatch):
     # An ensemble says so in the places of the results; nothing was changed.
-    write, refused = tree.session.write, []
+    send_once, refused = tree.session.send_once, []
 
     def refusing(request, **options):
-        if isinstance(request, requests.Transaction) and not refused:
+        if not refused:
             refused.append([SessionExpiredError()] * len(request.operations))
-            return refused[0]
-        return write(request, **options)
+            return Replied(refused[0], 1)
+        return send_once(request, **options)
 
-    monkeypatch.setattr(tree.session, "write", refusing)
+    tree.make_node("/so-that-there-is-a-mark")
+    monkeypatch.setattr(tree.session, "send_once", refusing)
     tree.import_tree("/new\n  /a\n")
     assert refused
     assert tree.export_tree("/new") == "/new\n  /a\n"
 
 
 def test_a_lost_reply_to_a_write_of_properties_is_no_second_write(tree, kazoo, monkeypatch):
-    write, calls = tree.session.write, []
+    send_once, calls = tree.session.send_once, []
 
     def lossy(request, **options):
-        value = write(request, **options)
+        reply = send_once(request, **options)
         calls.append(request)
         if len(calls) == 1:
             raise OutcomeUnknown("the reply was lost")
-        return value
+        return reply
 
-    monkeypatch.setattr(tree.session, "write", lossy)
+    monkeypatch.setattr(tree.session, "send_once", lossy)
     tree.properties("/svc")["threads"] = 4
     assert (json.loads(kazoo.get("/svc")[0])["threads"], kazoo.get("/svc")[1].version) == (4, 1)
-    assert len(calls) == 1
+    assert len(calls) == 2  # the write and the fence
 
 
 @pytest.mark.slow

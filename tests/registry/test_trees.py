@@ -5,8 +5,7 @@ from kazoo.security import make_acl, make_digest_acl
 
 import zkfleet
 from zkfleet.errors import AccessDenied, BadAcl, BadInput, BadPath, NodeNotFound, StalePlan, TooLarge, TreeErrors
-from zkfleet.registry.applying import applied, pack
-from zkfleet.registry.reads import Answer, Stat, Unreadable, Znode, read_from
+from zkfleet.registry.applying import pack
 from zkfleet.tree import Plan, make_plan, parse, render
 from zkfleet.tree.plan import Create, Hold
 
@@ -84,7 +83,7 @@ def test_raw_data_are_exported_and_come_back_unharmed(registry, kazoo):
 def test_bad_input_is_refused_and_nothing_is_changed(registry, kazoo, text, path, options, error):
     with pytest.raises(error):
         registry.import_tree(text, path, **options)
-    assert kazoo.get_children("/") == []
+    assert set(kazoo.get_children("/")) <= {".zkfleet"}
 
 
 def test_data_that_are_too_large_are_refused_with_the_node_s_name(registry):
@@ -245,10 +244,3 @@ def test_a_parent_that_changed_is_no_place_to_put_nodes_under(registry, kazoo):
         registry.apply_plan(plan)
     assert caught.value.paths == ("/a",)
     assert kazoo.get_children("/a") == []
-
-
-def test_a_batch_whose_reply_was_lost_counts_only_if_all_of_it_is_there():
-    znode = Znode(b"{}", Stat(*[0] * 11))
-    run = [Create("/a", b"{}"), Create("/b", b"{}")]
-    for replies, expected in (((znode, znode), True), ((znode, Unreadable.MISSING), False)):
-        assert read_from(applied(run), lambda batch, replies=replies: Answer(replies, 1)) is expected

@@ -9,18 +9,22 @@ begin at 0 again when a node is deleted and made anew.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kazoo import exceptions as kazoo_errors
 from kazoo.protocol import serialization as requests
 
 from zkfleet import paths
-from zkfleet.errors import AccessDenied, BadAcl, OutcomeUnknown, StalePlan, TooLarge, ZkfleetError
+from zkfleet.errors import AccessDenied, BadAcl, NotConnected, OutcomeUnknown, StalePlan, TooLarge, ZkfleetError
 from zkfleet.registry import acls
+from zkfleet.registry.proof import Expected
 from zkfleet.registry.reads import Batch, GetData, Progress, Reading, Reply, Unreadable, Znode
-from zkfleet.registry.session import BadVersion, Deadline, Session
+from zkfleet.registry.session import Deadline, Session
 from zkfleet.registry.wire import SAFE_PACKET, rooted
+from zkfleet.registry.writing import Writer
 from zkfleet.tree import Plan
 from zkfleet.tree.plan import ANY_CZXID, Create, Delete, Hold, SetAcl, Step, Update
 
@@ -102,13 +106,33 @@ def _checked_parent(step: Change) -> str | None:
     return paths.split(step.path)[0] if known else None
 
 
-def moved(steps: Sequence[Step]) -> Reading[list[str]]:
-    """Find the znodes of a plan that are no longer as it saw them."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is there of the znodes of a plan.
+
+    Attributes:
+        moved: those that are no longer as the plan saw them.
+        crowded: those that it deletes though they have children it does not delete.
+    """
+
+    moved: tuple[str, ...] = ()
+    crowded: tuple[str, ...] = ()
+
+
+def look(steps: Sequence[Step]) -> Reading[Look]:
+    """Compare what a plan saw with what is there."""
     seen = [step for step in steps if isinstance(step, (Update, SetAcl, Delete))]
     if not seen:
-        return []
+        return Look()
     answer = yield Batch(tuple(GetData(step.path) for step in seen))
-    return [step.path for step, reply in zip(seen, answer.replies, strict=True) if not _as_seen(step, reply)]
+    pairs = list(zip(seen, answer.replies, strict=True))
+    going = Counter(paths.split(step.path)[0] for step in seen if isinstance(step, Delete))
+    crowded = (
+        step.path
+        for step, reply in pairs
+        if isinstance(step, Delete) and isinstance(reply, Znode) and reply.stat.num_children > going[step.path]
+    )
+    return Look(tuple(step.path for step, reply in pairs if not _as_seen(step, reply)), tuple(crowded))
 
 
 def _as_seen(step: Update | SetAcl | Delete, reply: Reply) -> bool:
@@ -122,21 +146,25 @@ def _as_seen(step: Update | SetAcl | Delete, reply: Reply) -> bool:
     return stat.aversion == step.aversion if isinstance(step, SetAcl) else stat.version == step.version
 
 
-def apply(session: Session, plan: Plan, progress: Progress | None = None) -> None:
+def apply(writer: Writer, plan: Plan, progress: Progress | None = None) -> None:
     """Carry a plan out; see `Registry.apply_plan`."""
+    session = writer.session
     check_size(plan)
     steps = [step for step in plan.steps if not isinstance(step, Hold)]
     for step in steps:
         session.check_not_system(step.path)
     runs = list(pack(steps, plan.path))
     access = [step for step in steps if isinstance(step, SetAcl)]
-    if stale := session.read(lambda: moved(steps)):
-        raise StalePlan(stale)
+    found = session.read(lambda: look(steps))
+    if found.moved:
+        raise StalePlan(found.moved)
+    for path in found.crowded:
+        writer.marks.remove_others(path)
     if len(runs) > 1:
         logger.warning("plan_split path=%s steps=%d multis=%d", plan.path, len(steps), len(runs))
     done = 0
     for run in runs:
-        _apply_run(session, run, done)
+        _apply_run(writer, run, done)
         done += len(run)
         if progress:
             progress(done, len(steps))
@@ -147,42 +175,22 @@ def apply(session: Session, plan: Plan, progress: Progress | None = None) -> Non
             progress(done, len(steps))
 
 
-def _apply_run(session: Session, run: list[Change], done: int) -> None:
-    """Apply one multi, however often the link breaks under it."""
-    parts = list(_parts(session.client.chroot, run))
-    operations = [operation for _, _, operation in parts]
-    deadline = Deadline(session.timeout)
-    unknown = False
-    while True:
-        try:
-            _raise_refusal(session.multi(operations, path=run[0].path), parts, done)
-            return
-        except OutcomeUnknown:
-            unknown = True
-            if not deadline.left():
-                raise
-        except StalePlan:
-            if not unknown or not session.read(lambda: applied(run)):
-                raise
-            return
-        if session.read(lambda: applied(run)):
-            return
+def _apply_run(writer: Writer, run: list[Change], done: int) -> None:
+    """Apply one multi."""
+    parts = list(_parts(writer.session.client.chroot, run))
+    expected = [_expected(step) for step in run if isinstance(step, (Update, Delete)) and step.czxid != ANY_CZXID]
+    try:
+        written = writer.write([operation for _, _, operation in parts], path=run[0].path, expected=expected)
+    except (NotConnected, OutcomeUnknown) as exc:
+        if done:
+            raise type(exc)(f"{exc}; {done} steps of the plan were applied before", hint=exc.hint) from exc
+        raise
+    if written.refusal is not None:
+        _raise_refusal(written.refusal, *parts[written.culprit][:2], done)
 
 
-def applied(run: Sequence[Change]) -> Reading[bool]:
-    """Tell whether an atomic batch, whose reply was lost, was carried out: all of it or nothing."""
-    answer = yield Batch(tuple(GetData(step.path) for step in run))
-    return all(_stands(step, reply) for step, reply in zip(run, answer.replies, strict=True))
-
-
-def _stands(step: Change, reply: Reply) -> bool:
-    if isinstance(step, Delete):
-        return reply is Unreadable.MISSING
-    if not isinstance(reply, Znode):
-        return False
-    if isinstance(step, Update):
-        return reply.stat.version == step.version + 1 and reply.data == step.after
-    return reply.stat.version == 0 and reply.data == step.data
+def _expected(step: Update | Delete) -> Expected:
+    return Expected(step.path, step.version, step.czxid, step.after if isinstance(step, Update) else None)
 
 
 def _parts(chroot: str, run: Sequence[Change]) -> Iterator[tuple[str, str, Any]]:
@@ -206,23 +214,21 @@ def _parts(chroot: str, run: Sequence[Change]) -> Iterator[tuple[str, str, Any]]
                 yield step.path, "delete", requests.Delete(path, step.version)
 
 
-def _raise_refusal(results: Sequence[Any], parts: Sequence[tuple[str, str, Any]], done: int) -> None:
-    for (path, permission, _), result in zip(parts, results, strict=False):
-        if isinstance(result, STALE):
-            raise StalePlan([path], applied=done)
-        if isinstance(result, kazoo_errors.NoAuthError):
-            raise AccessDenied(path, permission)
-        if isinstance(result, kazoo_errors.InvalidACLError):
-            raise BadAcl(f"{path}: the server refuses this ACL", hint="'auth' needs a session with credentials")
-    for result in results:
-        if isinstance(result, Exception):
-            raise ZkfleetError(f"{parts[0][0]}: ZooKeeper refused the change: {type(result).__name__}")
+def _raise_refusal(refusal: Exception, path: str, permission: str, done: int) -> None:
+    if isinstance(refusal, STALE):
+        raise StalePlan([path], applied=done) from refusal
+    if isinstance(refusal, kazoo_errors.NoAuthError):
+        raise AccessDenied(path, permission) from refusal
+    if isinstance(refusal, kazoo_errors.InvalidACLError):
+        hint = "'auth' needs a session with credentials"
+        raise BadAcl(f"{path}: the server refuses this ACL", hint=hint) from refusal
+    raise ZkfleetError(f"{path}: ZooKeeper refused the change: {type(refusal).__name__}") from refusal
 
 
 def _set_acl(session: Session, step: SetAcl, done: int) -> None:
     # ZooKeeper has no ACLs in a multi: each is a write of its own.
     request = requests.SetACL(rooted(session.client.chroot, step.path), acls.to_kazoo(step.after), step.aversion)
     try:
-        session.write(request, path=step.path, permission="admin")
-    except BadVersion as exc:
-        raise StalePlan([step.path], applied=done) from exc
+        session.send_once(request, path=step.path, deadline=Deadline(session.timeout))
+    except kazoo_errors.KazooException as exc:
+        _raise_refusal(exc, step.path, "admin", done)

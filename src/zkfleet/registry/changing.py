@@ -2,6 +2,7 @@
 
 Compare and set: read the node and its version, make the new properties, write
 them on condition that the version is still that one, and begin again if not.
+What became of a write whose reply was lost is `writing`'s to find out.
 """
 
 import random
@@ -9,14 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kazoo.exceptions import BadVersionError, NodeExistsError
 from kazoo.protocol.serialization import Create, SetData
 from kazoo.security import ACL
 
 from zkfleet import paths
-from zkfleet.errors import BadPath, BadProperties, LinkLoop, NodeExists, OutcomeUnknown, TooLarge, WaitTimedOut
+from zkfleet.errors import BadPath, BadProperties, LinkLoop, TooLarge, WaitTimedOut
 from zkfleet.registry import readings
-from zkfleet.registry.session import BadVersion, Session
+from zkfleet.registry.proof import Expected
+from zkfleet.registry.session import Deadline, mapped
 from zkfleet.registry.wire import SAFE_PACKET, rooted
+from zkfleet.registry.writing import Writer
 from zkfleet.tree import encode
 from zkfleet.tree.model import BYTES, NODE_LINK, TEXT
 
@@ -26,14 +30,15 @@ PERSISTENT = 0
 RAW = frozenset({TEXT, BYTES})
 
 
-def change_properties(session: Session, path: str, change: Change) -> tuple[str, int]:
+def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, int]:
     """Change a node's own properties by compare-and-set.
 
     Args:
-        session: to work on.
+        writer: to work with.
         path: of the node; links are followed.
         change: makes the new properties from a copy of the present ones;
-            called again if somebody else wrote meanwhile.
+            called again if somebody else wrote meanwhile, and never when it is
+            not known whether what it made was written.
 
     Returns:
         The node's real path and the zxid of the write.
@@ -41,29 +46,30 @@ def change_properties(session: Session, path: str, change: Change) -> tuple[str,
     Raises:
         NodeNotFound, LinkLoop: the path leads nowhere.
         BadProperties, TooLarge: what `change` returned cannot be stored.
-        WaitTimedOut: others wrote all the time.
+        WaitTimedOut: others wrote all the time; nothing of ours was written.
+        NotConnected: no link; nothing of ours was written.
+        OutcomeUnknown: it may have been written.
     """
-    end = time.monotonic() + session.timeout
-    written: bytes | None = None
-    while time.monotonic() < end:
-        snapshot = session.read(lambda: readings.read_properties(path))
+    session = writer.session
+    deadline = Deadline(session.timeout)
+    while deadline.left():
+        snapshot = session.read(lambda: readings.read_properties(path), timeout=deadline.left())
         if snapshot.problem is not None:
             raise snapshot.problem
-        real, raw = snapshot.real_path or "/", dict(snapshot.content.raw)
-        if written is not None and encode(raw) == written:
-            return real, snapshot.zxid
+        real, seen = snapshot.real_path or "/", snapshot.content
         session.check_not_system(real)
-        written = _checked(real, raw, change(dict(raw)))
-        request = SetData(rooted(session.client.chroot, real), written, snapshot.content.version)
-        try:
-            stat = session.write(request, path=real)
-            return real, int(stat.mzxid)
-        except OutcomeUnknown:
-            continue
-        except BadVersion:
-            written = None
-            time.sleep(random.uniform(0, LONGEST_PAUSE))
-    raise WaitTimedOut(f"{path}: others changed it all the time for {session.timeout:g} s")
+        data = _checked(real, dict(seen.raw), change(dict(seen.raw)))
+        request = SetData(rooted(session.client.chroot, real), data, seen.version)
+        expected = [Expected(real, seen.version, seen.czxid, data)]
+        written = writer.write([request], path=real, deadline=deadline, expected=expected)
+        if written.refusal is None:
+            return real, written.zxid
+        if not isinstance(written.refusal, BadVersionError):
+            raise mapped(written.refusal, real, "write") from written.refusal
+        time.sleep(random.uniform(0, LONGEST_PAUSE))
+    raise WaitTimedOut(
+        f"{path}: others changed it all the time for {session.timeout:g} s", hint="nothing was written; try again"
+    )
 
 
 def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> bytes:
@@ -84,18 +90,17 @@ def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> b
     return data
 
 
-def make_node(session: Session, path: str, acl: Sequence[ACL]) -> bool:
+def make_node(writer: Writer, path: str, acl: Sequence[ACL]) -> bool:
     """Make a persistent node without properties if it is missing; tell whether it was."""
-    session.check_not_system(paths.check(path))
-    at = rooted(session.client.chroot, path)
-    try:
-        session.write(Create(at, encode({}), list(acl), PERSISTENT), path=path, permission="create")
-    except NodeExists:
-        return False
-    return True
+    writer.session.check_not_system(paths.check(path))
+    at = rooted(writer.session.client.chroot, path)
+    written = writer.write([Create(at, encode({}), list(acl), PERSISTENT)], path=path)
+    if written.refusal is None or isinstance(written.refusal, NodeExistsError):
+        return written.refusal is None
+    raise mapped(written.refusal, path, "create") from written.refusal
 
 
-def link(session: Session, source: str, destination: str) -> None:
+def link(writer: Writer, source: str, destination: str) -> None:
     """Make a node link at `destination` that leads to `source`; see `Registry.ln`."""
     paths.check_link(source)
     if isinstance(destination, str) and destination.endswith("/"):
@@ -108,10 +113,10 @@ def link(session: Session, source: str, destination: str) -> None:
         raise BadPath("a link cannot stand in the place of the root")
     if paths.normalise(source, parent) == destination:
         raise LinkLoop([destination, destination])
-    change_properties(session, parent, lambda properties: {**properties, name + NODE_LINK: source})
+    change_properties(writer, parent, lambda properties: {**properties, name + NODE_LINK: source})
 
 
-def unlink(session: Session, path: str) -> bool:
+def unlink(writer: Writer, path: str) -> bool:
     """Remove the node link at `path`; tell whether there was one."""
     parent, name = paths.split(paths.check(path))
     found = False
@@ -121,5 +126,5 @@ def unlink(session: Session, path: str) -> bool:
         found = properties.pop(name + NODE_LINK, None) is not None
         return properties
 
-    change_properties(session, parent, without)
+    change_properties(writer, parent, without)
     return found

@@ -23,6 +23,7 @@ from zkfleet.registry.hub import Hub
 from zkfleet.registry.reads import Reading
 from zkfleet.registry.registration import Registration
 from zkfleet.registry.session import Deadline, Session, logger
+from zkfleet.registry.writing import Writer
 
 T = TypeVar("T")
 AfterFork = Literal["error", "reconnect"]
@@ -138,8 +139,9 @@ class Life:
         self._callbacks = Callbacks()
         self.hub = Hub(self._callbacks, audit=AUDIT_SECONDS)
         client = self._make_client()
-        self._authenticated = bool(client.auth_data or client._connection.sasl_options)
         self.session = self.hub.session = Session(client, owned=self._owned, listener=self.hub, timeout=self.timeout)
+        self._authenticated = self.session.authenticated
+        self.writer = Writer(self.session)
         # Last: other threads of a forked child take it for a sign that all of this is theirs.
         self._pid = os.getpid()
 
@@ -203,6 +205,7 @@ class Life:
 
     def _tear_down(self, deadline: Deadline) -> None:
         self.hub.post(self.hub.close_members)
+        self.writer.marks.remove_all()
         self.session.close(max(deadline.left(), SHORTEST_GOODBYE))
         self.hub.stop(max(deadline.left(), SHORTEST_GOODBYE))
         self._callbacks.stop(max(deadline.left(), SHORTEST_GOODBYE))
@@ -234,13 +237,13 @@ class Life:
         if self._closed:
             raise Closed("this registry was closed", hint="open another with zkfleet.connect()")
         followed = [member for member in self.hub.members if isinstance(member, Following)]
-        former = (self._pid, self.hub, self.session, self._callbacks)
+        former = (self._pid, self.hub, self.session, self.writer, self._callbacks)
         self._set_up()
         try:
             self._begin(wait=False)
         except BaseException:
             # Still a child without a session: the next use tries again.
-            self._pid, self.hub, self.session, self._callbacks = former
+            self._pid, self.hub, self.session, self.writer, self._callbacks = former
             raise
         self._registrations = {}
         _open[id(self)] = self

@@ -10,7 +10,7 @@ on the way is noticed when it is retargeted, removed, or shadowed.
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -292,12 +292,14 @@ class Configuration:
         values: raw properties, and the linked value for every `NAME =>`.
         version: of the node's data, for compare-and-set.
         broken: links that lead nowhere, by property name.
+        czxid: the transaction that created the node.
     """
 
     values: Properties
     version: int
     raw: Properties
     broken: Mapping[str, ZkfleetError]
+    czxid: int = 0
 
 
 def read_properties(path: str) -> Reading[Snapshot[Configuration]]:
@@ -308,8 +310,8 @@ def read_properties(path: str) -> Reading[Snapshot[Configuration]]:
         return Snapshot(nothing, None, found.zxid, found.consulted, "", found.problem)
     real, configuration = found.answer
     reply = found.seen[real]
-    version = reply.stat.version if isinstance(reply, Znode) else -1
-    configuration = Configuration(configuration.values, version, configuration.raw, configuration.broken)
+    if isinstance(reply, Znode):
+        configuration = replace(configuration, version=reply.stat.version, czxid=reply.stat.czxid)
     mark = json.dumps(dict(configuration.values), sort_keys=True, default=repr)
     return Snapshot(configuration, real, found.zxid, found.consulted, mark)
 

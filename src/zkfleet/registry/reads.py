@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import NamedTuple, TypeVar
 
+# Our own znodes, at the root of a chroot: see `marks`.  Lists of children leave them out.
+MARKS = ".zkfleet"
+
 
 class Stat(NamedTuple):
     """What ZooKeeper knows of a znode besides its data; times in ms since 1970.
@@ -41,7 +44,7 @@ class GetData:
 
 @dataclass(frozen=True, slots=True)
 class GetChildren:
-    """Ask for the names of a znode's children; answered by a tuple of names."""
+    """Ask for the names of a znode's children, without `MARKS`; answered by a tuple of names."""
 
     path: str
 

@@ -153,7 +153,7 @@ class Registry(Life):
         """
         self.check_open()
         entries = acls.to_kazoo(acls.read_acl(acl, acls.for_registrations(self._authenticated)))
-        return changing.make_node(self.session, path, entries)
+        return changing.make_node(self.writer, path, entries)
 
     # -- views
 
@@ -227,7 +227,7 @@ class Registry(Life):
     def change_properties(self, path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[str, int]:
         """Compare and set a node's properties until it worked; return its real path and the zxid."""
         self.check_open()
-        return changing.change_properties(self.session, path, change)
+        return changing.change_properties(self.writer, path, change)
 
     def ln(self, source: str, destination: str) -> None:
         """Make a node link at `destination` that leads to `source`.
@@ -240,12 +240,12 @@ class Registry(Life):
             LinkLoop: it would lead to itself.
         """
         self.check_open()
-        changing.link(self.session, source, destination)
+        changing.link(self.writer, source, destination)
 
     def unlink(self, path: str) -> bool:
         """Remove the node link at a path, not what it leads to; tell whether there was one."""
         self.check_open()
-        return changing.unlink(self.session, path)
+        return changing.unlink(self.writer, path)
 
     def is_ephemeral(self, path: str) -> bool:
         """Tell whether the node at a path is ephemeral; raises `NodeNotFound`."""

@@ -3,8 +3,8 @@
 One `Session` wraps one kazoo client: it starts it, checks the server, tells
 its listener of the link and of watch events, and gives requests three doors:
 `send` (any thread, never waits), `call` and `read` (wait, with a deadline, and
-ask again when the link breaks under a read), `write` (waits, never repeats a
-write whose outcome is unknown).  kazoo's exceptions end here.
+ask again when the link breaks under a read), `send_once` (waits, and repeats
+nothing; `writing` finds out what became of a write whose reply was lost).
 
 The listener is called on kazoo's connection thread and must only enqueue.
 """
@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from kazoo import exceptions as kazoo_errors
 from kazoo.client import KazooClient
-from kazoo.protocol.serialization import Exists, Sync, Transaction
+from kazoo.protocol.serialization import Exists, Sync
 from kazoo.protocol.states import KazooState
 
 from zkfleet import errors, paths
 from zkfleet.registry import wire
-from zkfleet.registry.reads import Answer, Batch, Event, Reading, Reply
+from zkfleet.registry.reads import MARKS, Answer, Batch, Event, Reading, Reply
 from zkfleet.registry.tap import Tap
 
 logger = logging.getLogger(__name__)
@@ -34,11 +34,21 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 OLDEST_SERVER = (3, 6)
 SYSTEM = "/zookeeper"
+NOT_SENT = "the request was not sent; try again when ZooKeeper answers"
+LOOK = "look whether it is there before you try again"
+LOST = (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError, kazoo_errors.SessionMovedError)
 WARN_EVERY = 30.0
 
 # kazoo's own default doubles its pause up to an hour: after an outage of 20 s
 # it needs 10-18 s more.  Half a second keeps a session alive that can be.
 RECONNECT = {"max_tries": -1, "delay": 0.05, "backoff": 2, "max_delay": 0.5}
+
+
+class Replied(NamedTuple):
+    """What a server replied to a write, and the transaction that made it."""
+
+    value: Any
+    zxid: int
 
 
 class Listener(Protocol):
@@ -65,7 +75,6 @@ class Session:
         self.client, self.owned, self.timeout = client, owned, timeout
         self.negotiated_timeout = client._session_timeout / 1000
         self._listener = listener
-        self._greeted: int | None = None
         self._grants_before = 0
         self._refused = False
         self._closed = False
@@ -82,18 +91,31 @@ class Session:
         return f"{members}{self.client.chroot}"
 
     @property
+    def authenticated(self) -> bool:
+        """Whether the ensemble can tell us from others."""
+        return bool(self.client.auth_data or self.client._connection.sasl_options)
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether a request can be sent now, as far as we know."""
+        return self._ready.is_set() and not self._refused and not self._closed
+
+    @property
     def session_id(self) -> int:
         """The session's id, 0 if there is none."""
         return self.client._session_id or 0
 
     def check_not_system(self, path: str) -> None:
-        """See to it that nobody changes ZooKeeper's own nodes.
+        """See to it that nobody changes ZooKeeper's own nodes, or ours.
 
         Raises:
             BadPath: the path is one of them.
         """
-        if any(paths.within(at, SYSTEM) for at in (path, wire.rooted(self.client.chroot, path))):
+        rooted = wire.rooted(self.client.chroot, path)
+        if paths.within(path, SYSTEM) or paths.within(rooted, SYSTEM):
             raise errors.BadPath(f"{path} belongs to ZooKeeper", hint="name a node of yours")
+        if MARKS in rooted.split("/"):
+            raise errors.BadPath(f"{path} belongs to zkfleet, which keeps its marks there", hint="name a node of yours")
 
     # -- coming and going
 
@@ -164,8 +186,9 @@ class Session:
         self._closed = True
 
     def on_event(self, event: Event, path: str) -> None:
-        """Hand a watch event on."""
-        self._listener.on_event(event, path)
+        """Hand a watch event on, but for those of our marks: nobody sees them."""
+        if MARKS not in path or MARKS not in path.split("/"):
+            self._listener.on_event(event, path)
 
     def on_grant(self, timeout: float) -> None:
         """Take note of what the server granted."""
@@ -181,11 +204,11 @@ class Session:
     def _take_state(self, state: str) -> None:
         self._refused = self.client._state == "AUTH_FAILED"
         if state == KazooState.CONNECTED:
-            # A new session may be served by a member that lags behind what the
-            # old one saw.  This travels first, and all later reads wait for it.
-            if self._greeted != self.session_id:
-                greeting = self.session_id
-                self.send(Sync(wire.rooted(self.client.chroot, "/")), partial(self._on_greeted, greeting))
+            # This member may lag behind what an old session saw, and behind writes
+            # of this one whose replies were lost: it has not seen those, so the
+            # zxid that kazoo shows it does not tell.  This travels first, and all
+            # later reads wait for it.
+            self.send(Sync(wire.rooted(self.client.chroot, "/")), _ignore)
             self._ready.set()
             self._listener.on_link(True, self.session_id)
             return
@@ -195,10 +218,6 @@ class Session:
             self._ready.set()  # waiting does not help
         self._grants_before = self.tap.grants
         self._listener.on_link(False, self.session_id)
-
-    def _on_greeted(self, session: int, _value: Any, error: Exception | None, _zxid: int) -> None:
-        if error is None:
-            self._greeted = session
 
     # -- requests
 
@@ -279,25 +298,30 @@ class Session:
             except kazoo_errors.KazooException as exc:
                 raise mapped(exc, path, "read") from exc
 
-    def write(self, request: Any, *, path: str, permission: str = "write", timeout: float | None = None) -> Any:
-        """Send one write and wait for its value; never sent twice.
+    def send_once(self, request: Any, *, path: str, deadline: "Deadline") -> Replied:
+        """Send a write and wait for its reply; it is sent once, or not at all.
 
         Raises:
-            NotConnected: no link; nothing was sent.
-            OutcomeUnknown: the link broke while it was under way.
-            NodeNotFound, NodeExists, NodeNotEmpty, AccessDenied: refused.
-            BadVersion: the znode changed.
+            NotConnected: it was not sent, and will not be.
+            OutcomeUnknown: it was sent, and there was no reply: it may have happened.
+            KazooException: the server refused it.
         """
-        deadline = Deadline(self.timeout if timeout is None else timeout)
-        self._wait_for_link(deadline)
-        future: Future[Any] = Future()
-        self.send(request, partial(settle, future))
-        try:
-            return self._result(future, deadline, f"the reply to a write of {path}")
-        except kazoo_errors.KazooException as exc:
-            raise mapped(exc, path, permission) from exc
-        except errors.WaitTimedOut as exc:
-            raise errors.OutcomeUnknown(f"{path}: {exc}; it may have been written") from exc
+        while True:
+            self._wait_for_link(deadline)
+            future: Future[Replied] = Future()
+            awaited = self.tap.send(request, partial(_settle_with_zxid, future))
+            try:
+                return self._result(future, deadline, f"the reply to a write of {path}")
+            except wire.NotSent:
+                deadline.pause()
+            except LOST as exc:
+                raise errors.OutcomeUnknown(
+                    f"the link broke while {path} was being written; it may have happened", hint=LOOK
+                ) from exc
+            except errors.WaitTimedOut as exc:
+                if awaited.withdraw():
+                    raise errors.NotConnected(f"{path}: {exc}", hint=NOT_SENT) from exc
+                raise errors.OutcomeUnknown(f"{path}: {exc}; it may have been written", hint=LOOK) from exc
 
     def ask_all(self, requests: Sequence[Any], *, timeout: float | None = None) -> list[Any]:
         """Send requests that no batch takes, all before the first reply is awaited.
@@ -319,27 +343,12 @@ class Session:
                 found.append(exc)
         return found
 
-    def multi(self, operations: Sequence[Any], *, path: str, timeout: float | None = None) -> list[Any]:
-        """Send operations as one atomic batch; return one result for each.
-
-        A batch that ZooKeeper refused comes back with kazoo's exceptions in the
-        places of the results, and has changed nothing.
-
-        Raises:
-            OutcomeUnknown: as for `write`; also if the session ended meanwhile.
-        """
-        results: list[Any] = self.write(Transaction(list(operations)), path=path, timeout=timeout)
-        for result in results:
-            if isinstance(result, (kazoo_errors.SessionExpiredError, kazoo_errors.SessionMovedError)):
-                raise mapped(result, path, "write") from result
-        return results
-
     def _wait_for_link(self, deadline: "Deadline") -> None:
         self.check_usable()
         if not self._ready.wait(deadline.left()):
             raise errors.NotConnected(
                 f"no link to {self.hosts} for {deadline.seconds:g} s",
-                hint="the request was not sent; try again when ZooKeeper answers",
+                hint=NOT_SENT,
             )
         self.check_usable()
         self._check_refused()
@@ -376,6 +385,10 @@ class Deadline:
         threading.Event().wait(min(0.02, self.left()))
 
 
+def _settle_with_zxid(future: "Future[Replied]", value: Any, error: Exception | None, zxid: int) -> None:
+    settle(future, Replied(value, zxid), error)
+
+
 def settle(future: "Future[Any]", value: Any, error: Exception | None, _zxid: int = 0) -> None:
     """Give a future its outcome."""
     if error is not None:
@@ -390,8 +403,8 @@ def server_version(answer: str) -> tuple[int, ...] | None:
     return tuple(int(number) for number in found[1].split(".")) if found else None
 
 
-class BadVersion(errors.TreeState):
-    """The znode changed since it was read; whoever compares and sets tries again."""
+def _ignore(_value: object, _error: Exception | None, _zxid: int) -> None:
+    """Whoever waits behind this one hears of a broken link, too."""
 
 
 def mapped(error: Exception, path: str, permission: str) -> errors.ZkfleetError:
@@ -405,14 +418,10 @@ def mapped(error: Exception, path: str, permission: str) -> errors.ZkfleetError:
             return errors.NodeNotEmpty(f"{path} has children")
         case kazoo_errors.NoAuthError():
             return errors.AccessDenied(path, permission)
-        case kazoo_errors.BadVersionError():
-            return BadVersion(f"{path} was changed by somebody else")
         case kazoo_errors.InvalidACLError():
             return errors.BadAcl(f"{path}: the server refuses this ACL")
         case kazoo_errors.AuthFailedError():
             return errors.BadAuth("the ensemble refused the credentials")
         case kazoo_errors.ConnectionClosedError():
             return errors.Closed("the client was closed")
-        case kazoo_errors.ConnectionLoss() | kazoo_errors.SessionExpiredError() | kazoo_errors.SessionMovedError():
-            return errors.OutcomeUnknown(f"the link broke while {path} was being written; it may have happened")
     return errors.NotConnected(f"{path}: {type(error).__name__} from ZooKeeper: {error}")

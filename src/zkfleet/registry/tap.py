@@ -20,7 +20,7 @@ from math import inf
 from typing import Any, Protocol
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionDropped
+from kazoo.exceptions import ConnectionDropped, ConnectionLoss
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import CloseInstance, Connect
 from kazoo.protocol.serialization import Watch as WatchNotice
@@ -210,6 +210,7 @@ class Tap:
             raise ConnectionDropped(f"a reply is missing: {exc}") from exc
 
     def _see_send(self, read_timeout: float, connect_timeout: float) -> None:
+        self._drop_what_may_not_be_sent()
         self._send_request(read_timeout, connect_timeout)
         with self._lock:
             self._bytes = max(self._bytes - 1, 0)
@@ -219,19 +220,36 @@ class Tap:
                 self._owed -= 1
                 self._put_byte()
 
+    def _drop_what_may_not_be_sent(self) -> None:
+        """Drop requests that were queued for an earlier connection, or that nobody waits for.
+
+        kazoo sends over the next connection, and in the next session, whatever
+        was queued after the last one broke.  What a request rests on, the look
+        before it, may be wrong by then.
+        """
+        queue = self._client._queue
+        # This thread alone takes from the queue.
+        while queue and isinstance(awaited := queue[0][1], Awaited) and not awaited.begin(self.grants):
+            queue.popleft()
+            awaited.set_exception(ConnectionLoss("the connection that it was queued for is gone"))
+
     # -- on any thread
 
-    def send(self, request: Any, then: Callable[[Any, Exception | None, int], None]) -> None:
+    def send(self, request: Any, then: Callable[[Any, Exception | None, int], None]) -> Awaited:
         """Queue a request without waiting; `then(value, error, zxid)` gets the outcome.
 
         `then` runs on kazoo's connection thread, or here if the client is closed.
+
+        Returns:
+            The request's place in the queue, from which it can be withdrawn.
         """
-        awaited = Awaited(self._client, then)
+        awaited = Awaited(self._client, then, self.grants)
         if self._client._state in _ENDED or self._connection._write_sock is None:
             self._client._call(request, awaited)  # which tells why not, and sends nothing
-            return
+            return awaited
         self._client._queue.append((request, awaited))
         self._wake()
+        return awaited
 
     def _wake(self) -> None:
         with self._lock:

@@ -87,7 +87,7 @@ def _with_acls(session: Session, current: Mapping[str, Seen], where: Sequence[st
 
 def apply_plan(registry: "Registry", plan: Plan, *, progress: Progress | None = None) -> None:
     """Carry a plan out; see `Registry.apply_plan`."""
-    applying.apply(registry.session, plan, progress)
+    applying.apply(registry.writer, plan, progress)
 
 
 def export_tree(

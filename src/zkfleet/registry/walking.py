@@ -91,7 +91,7 @@ def delete_recursive(registry: "Registry", path: str, *, dry_run: bool, force: b
         )
         if not dry_run:
             try:
-                applying.apply(registry.session, Plan(path, steps))
+                applying.apply(registry.writer, Plan(path, steps))
             except StalePlan:
                 if last:
                     raise

@@ -1,27 +1,39 @@
 """How do requests that kazoo does not know travel over its connection?
 
-Three requests of ZooKeeper 3.6 (`MultiRead`, `AddWatch`, `RemoveWatches`) in
-the form of kazoo's own, a reply object that hands results on, and questions to
-single members outside any session.  Nothing here decides.  With `tap`, which
-sends these, it is what knows kazoo's insides.
+Three requests of ZooKeeper 3.6 (`MultiRead`, `AddWatch`, `RemoveWatches`) and
+its atomic batch with containers (`Multi`) in the form of kazoo's own, a reply
+object that hands results on, and questions to single members outside any
+session.  Nothing here decides.  With `tap`, which sends these, it is what knows
+kazoo's insides.
 """
 
 import struct
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionLoss
+from kazoo.exceptions import (
+    EXCEPTIONS,
+    AuthFailedError,
+    ConnectionLoss,
+    RolledBackError,
+    RuntimeInconsistency,
+    SessionExpiredError,
+)
+from kazoo.protocol.serialization import Create
 
-from zkfleet.registry.reads import GetData, Mode, Read, Reply, Stat, Unreadable, Znode
+from zkfleet.registry.reads import MARKS, GetData, Mode, Read, Reply, Stat, Unreadable, Znode
 
 _INT = struct.Struct(">i")
 _HEADER = struct.Struct(">i?i")
 _HEADER_INT = struct.Struct(">i?ii")
 _STAT = struct.Struct(">qqqqiiiqiiq")
 _END = _HEADER.pack(-1, True, -1)
-_GET_DATA, _GET_CHILDREN = 4, 8
+_CREATE, _GET_DATA, _SET_DATA, _GET_CHILDREN, _CREATE2, _CREATE_CONTAINER = 1, 4, 5, 8, 15, 19
+CONTAINER = 4
+_CONSEQUENCES = (RolledBackError, RuntimeInconsistency)
 _REMOVE_BOTH_KINDS = 3
 
 # A server refuses packets over jute.maxbuffer, 0xfffff bytes unless it was
@@ -63,7 +75,7 @@ class MultiRead:
                 offset = end + _STAT.size
             elif kind == _GET_CHILDREN:
                 names, offset = _names(buffer, offset, number)
-                replies.append(names)
+                replies.append(tuple(name for name in names if name != MARKS))
             else:
                 replies.append(_FAULTS.get(number, Unreadable.OTHER))
         return tuple(replies)
@@ -80,6 +92,59 @@ def _names(buffer: bytes, offset: int, count: int) -> tuple[tuple[str, ...], int
         offset = start + unpack(buffer, offset)[0]
         names.append(buffer[start:offset].decode())
     return tuple(names), offset
+
+
+@dataclass(frozen=True, slots=True)
+class Multi:
+    """Writes that are made together or not at all; kazoo's own form knows no containers.
+
+    Attributes:
+        operations: kazoo's `Create`, `Delete`, `SetData`, `CheckVersion`, and `container`s.
+    """
+
+    type: ClassVar[int] = 14
+    operations: tuple[Any, ...]
+
+    def serialize(self) -> bytes:
+        """Return the body: a header and the request for each operation, then the end mark."""
+        parts: list[bytes] = []
+        for operation in self.operations:
+            container = isinstance(operation, Create) and operation.flags == CONTAINER
+            opcode = _CREATE_CONTAINER if container else operation.type
+            parts += (_HEADER.pack(opcode, False, -1), bytes(operation.serialize()))
+        return b"".join((*parts, _END))
+
+    def deserialize(self, buffer: bytes, offset: int) -> list[Any]:
+        """Return for each operation its Stat (with `SetData`), True, or kazoo's exception."""
+        results: list[Any] = []
+        for _ in self.operations:
+            kind, _done, _error = _HEADER.unpack_from(buffer, offset)
+            offset += _HEADER.size
+            result: Any = True
+            if kind == _SET_DATA:
+                result = Stat._make(_STAT.unpack_from(buffer, offset))
+                offset += _STAT.size
+            elif kind in (_CREATE, _CREATE2):
+                offset += _INT.size + _INT.unpack_from(buffer, offset)[0]
+                offset += _STAT.size if kind == _CREATE2 else 0
+            elif kind == -1:
+                result = EXCEPTIONS[_INT.unpack_from(buffer, offset)[0]]()
+                offset += _INT.size
+            results.append(result)
+        return results
+
+
+def refusal_in(results: Sequence[Any]) -> tuple[Exception | None, int]:
+    """Return why a batch was refused, and by which operation: not what the others say that were rolled back with it."""
+    faults = [(result, at) for at, result in enumerate(results) if isinstance(result, Exception)]
+    if not faults:
+        return None, 0
+    return next((fault for fault in faults if not isinstance(fault[0], _CONSEQUENCES)), faults[0])
+
+
+def container(path: str, data: bytes, acl: list[Any]) -> Create:
+    """Return the request for a znode that the server deletes some time after its last child (ZooKeeper 3.5)."""
+    return Create(path, data, acl, CONTAINER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +180,40 @@ class RemoveWatches:
         return True
 
 
+class NotSent(ConnectionLoss):  # type: ignore[misc]  # kazoo has no types
+    """The link broke, or the caller lost patience, before a request was sent: it was not carried out."""
+
+
 class Awaited:
     """Stands where kazoo expects its result object and hands the outcome on.
 
     `then(value, error, zxid)` is called once, normally on kazoo's connection
     thread, at once on the caller's if the client is closed: it must not block.
+
+    A request is sent over the connection that it was queued for, or never:
+    `grant` counts the connections before it, and `begin` and `withdraw` agree
+    on whether any of its bytes may have left.
     """
 
-    __slots__ = ("_client", "_then")
+    __slots__ = ("_client", "_lock", "_then", "_withdrawn", "grant", "sent")
 
-    def __init__(self, client: KazooClient, then: Callable[[Any, Exception | None, int], None]) -> None:
-        self._client = client
+    def __init__(self, client: KazooClient, then: Callable[[Any, Exception | None, int], None], grant: int) -> None:
+        self._client, self.grant = client, grant
         self._then: Callable[[Any, Exception | None, int], None] | None = then
+        self._lock = threading.Lock()
+        self.sent = self._withdrawn = False
+
+    def begin(self, grant: int) -> bool:
+        """Take note that it is being sent over this connection; tell whether it may be."""
+        with self._lock:
+            self.sent = self.sent or (grant == self.grant and not self._withdrawn)
+            return self.sent
+
+    def withdraw(self) -> bool:
+        """Have it never be sent; tell whether that is so."""
+        with self._lock:
+            self._withdrawn = True
+            return not self.sent
 
     def set(self, value: Any = None) -> None:
         """Take the value of a reply."""
@@ -135,7 +222,12 @@ class Awaited:
     def set_exception(self, error: Exception) -> None:
         """Take the error of a reply, or of the connection."""
         # So kazoo says that replies are missing (see `Tap`): ours may be among them.
-        self._finish(None, ConnectionLoss(str(error)) if isinstance(error, RuntimeError) else error)
+        # No server refuses the credentials in a reply: the connection ends so.
+        if isinstance(error, (ConnectionLoss, SessionExpiredError)) and not self.sent:
+            error = NotSent(str(error))
+        elif isinstance(error, RuntimeError) or (isinstance(error, AuthFailedError) and self.sent):
+            error = ConnectionLoss(str(error))
+        self._finish(None, error)
 
     def _finish(self, value: Any, error: Exception | None) -> None:
         then, self._then = self._then, None

@@ -18,6 +18,9 @@ class Proxy:
 
     Args:
         target: the port on loopback to relay to.
+
+    Attributes:
+        swallowed: how many bytes were lost by `swallow`.
     """
 
     def __init__(self, target: int) -> None:
@@ -27,6 +30,8 @@ class Proxy:
         self._open = threading.Event()
         self._open.set()
         self._refusing = False
+        self._swallowing = frozenset[int]()
+        self.swallowed = 0
         self._stopped = False
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
@@ -38,7 +43,8 @@ class Proxy:
         return f"127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """Close all connections; new ones are taken."""
+        """Close all connections; new ones are taken, and nothing is swallowed any more."""
+        self._swallowing = frozenset()
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
@@ -53,8 +59,14 @@ class Proxy:
         """Keep connections open and pass nothing on until `heal`."""
         self._open.clear()
 
+    def swallow(self, *, requests: bool = False, replies: bool = False) -> None:
+        """Keep connections open, and lose what goes to the target, or what comes from it, until `cut`."""
+        self._swallowing = frozenset(end for end, lost in ((0, requests), (1, replies)) if lost)
+
     def heal(self) -> None:
-        """Pass everything on again."""
+        """Pass everything on again; connections that lost something are closed."""
+        if self._swallowing:
+            self.cut()
         self._refusing = False
         self._open.set()
 
@@ -93,6 +105,7 @@ class Proxy:
 
     def _relay(self, pair: tuple[socket.socket, socket.socket]) -> None:
         other = {pair[0]: pair[1], pair[1]: pair[0]}
+        side = {pair[0]: 0, pair[1]: 1}
         with contextlib.suppress(OSError, ValueError, KeyError), selectors.DefaultSelector() as selector:
             for end in pair:
                 selector.register(end, selectors.EVENT_READ)
@@ -102,7 +115,10 @@ class Proxy:
                     self._open.wait()
                     if not data:
                         raise OSError("closed")
-                    other[key.fileobj].sendall(data)  # type: ignore[index]
+                    if side[key.fileobj] in self._swallowing:  # type: ignore[index]
+                        self.swallowed += len(data)
+                    else:
+                        other[key.fileobj].sendall(data)  # type: ignore[index]
         self._close(pair)
 
     def _close(self, pair: tuple[socket.socket, socket.socket]) -> None:
