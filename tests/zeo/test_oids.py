@@ -76,12 +76,31 @@ def serve(tmp_path):
 
 
 @pytest.fixture
+def serve_plain(fleet, zeo):
+    """Starts a server of ZEO's own, which counts on from the last committed object."""
+
+    def start():
+        server = zeo()
+        registration = fleet.register("/db", server.address)
+
+        def end():
+            registration.close()
+            server.kill()
+
+        return end
+
+    return start
+
+
+@pytest.fixture
 def open_one(fleet):
-    """Opens a database; it is closed with the test."""
+    """Opens a database that hears of commits before each transaction; it is closed with the test."""
     with ExitStack() as ending:
 
         def start(path="/db", **options):
-            return ending.enter_context(closing(zkfleet.zeo.DB(fleet, path, wait_timeout=20, **options)))
+            return ending.enter_context(
+                closing(zkfleet.zeo.DB(fleet, path, wait_timeout=20, server_sync=True, **options))
+            )
 
         yield start
 
@@ -98,18 +117,14 @@ def read_all(found):
         return [len(value) for value in connection.root().values()]
 
 
-def restarted(fleet, serve, server):
-    server.close()
-    return serve(fleet)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 10])
 @pytest.mark.parametrize("reads", [False, True], ids=["", "after reading"])
-def test_new_objects_are_committed_after_a_server_was_started_again(fleet, serve, open_one, count, reads):
-    server, one, other = serve(fleet), open_one(), open_one()
+def test_new_objects_are_committed_after_a_server_was_started_again(serve_plain, open_one, count, reads):
+    end_server, one, other = serve_plain(), open_one(), open_one()
     add(one, "one", 1)
-    restarted(fleet, serve, server)
+    end_server()
+    serve_plain()
     add(other, "other", 30)
     if reads:
         read_all(one)
@@ -119,15 +134,16 @@ def test_new_objects_are_committed_after_a_server_was_started_again(fleet, serve
 
 
 @pytest.mark.slow
-def test_an_object_that_got_its_id_before_is_refused_once_and_harms_nobody(fleet, serve, open_one):
-    server, one, other = serve(fleet), open_one(), open_one()
+def test_an_object_that_got_its_id_before_is_refused_once_and_harms_nobody(serve_plain, open_one):
+    end_server, one, other = serve_plain(), open_one(), open_one()
     add(one, "box", 1)
     manager, others = transaction.TransactionManager(), transaction.TransactionManager()
     with closing(one.open(manager)) as connection:
         connection.root()["late"] = PersistentMapping()
         manager.savepoint()
         connection.add(PersistentMapping())
-        restarted(fleet, serve, server)
+        end_server()
+        serve_plain()
         wait_for(one.storage.is_connected)
         with closing(other.open(others)) as elsewhere:
             new = PersistentMapping()

@@ -26,6 +26,7 @@ and this is the only room that knows ZEO's insides.
     connections, storage_server    ZEO's server, repaired, on a loop of its own
     inside                   what goes on in the servers of this process
     databases                which database a storage holds
+    oid_supply               which ids it gives to new objects
     server, runner           the door for those who embed a server; a process of it
     settings                 how a server is configured
     service                  what is opened and closed with it:

@@ -17,6 +17,7 @@ from typing import Any
 from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.zeo.databases import identify, is_transient
+from zkfleet.zeo.oid_supply import skip_given_oids
 from zkfleet.zeo.settings import Settings
 from zkfleet.zeo.storage_server import RepairedServer
 
@@ -122,6 +123,7 @@ class Serving:
 def _opened(name: str, opener: Callable[[], Any], undo: ExitStack) -> Any:
     storage = opener()
     undo.callback(storage.close)
+    skip_given_oids(storage)
     logger.info("storage_opened name=%s storage=%s", name, storage.getName())
     return storage
 
