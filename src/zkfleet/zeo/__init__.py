@@ -20,6 +20,7 @@ and this is the only room that knows ZEO's insides.
     connected                when a storage is connected again
     statistics               what a client knows of its cache, and of its server
     outcomes                 whether a commit happened whose reply was lost
+    packs, packer            which storages a server packs; packing the database of a path
     asking, surveying        what a server says of itself, asked from outside; and all of a path
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
     earlier                  what was said the last time

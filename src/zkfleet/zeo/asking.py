@@ -20,7 +20,8 @@ from typing import Any
 
 from zkfleet.endpoints import parse_endpoint
 from zkfleet.errors import BadAddress, ConnectFailed, WaitTimedOut, ZkfleetError
-from zkfleet.zeo.described import LOCK_HOLDER
+from zkfleet.zeo.described import LOCK_HOLDER, PACK
+from zkfleet.zeo.packs import Pack
 
 QUESTION = b"\0\0\0\4ruok"
 LONGEST = 1 << 24
@@ -44,6 +45,7 @@ class Said:
             server is none of ours.
         started: when the server did, in its words.
         last: the last transaction, 16 hex digits.
+        pack: the pack that is under way or was the last one; None if there was none, or the server is none of ours.
     """
 
     connections: int
@@ -59,11 +61,13 @@ class Said:
     started: str
     last: str
     lock_holder: str = ""
+    pack: Pack | None = None
 
 
 Answer = Mapping[str, Said]
 _NAMES = {"active": "active_txns", "locked_at": "lock_time", "started": "start", "last": "last-transaction"}
 _TEXTS = ("started", "last", "lock_holder")
+_OURS = ("lock_holder", "pack")
 
 
 def ask(address: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, server_name: str = "") -> Answer:
@@ -215,7 +219,7 @@ def parse(address: str, data: bytes) -> Answer:
 
 
 def _said(fields: Mapping[str, Any]) -> Said:
-    found = {name: fields[_NAMES.get(name, name)] for name in Said.__slots__ if name != "lock_holder"}
+    found = {name: fields[_NAMES.get(name, name)] for name in Said.__slots__ if name not in _OURS}
     found["lock_holder"] = fields.get(LOCK_HOLDER, "")
     for name, value in found.items():
         if name in _TEXTS:
@@ -228,4 +232,4 @@ def _said(fields: Mapping[str, Any]) -> Said:
         raise ValueError(f"last is {found['last']!r}")
     # It is a client's word, and may be for a terminal.
     found["lock_holder"] = "".join(sign if sign.isprintable() else "?" for sign in found["lock_holder"])
-    return Said(**found)
+    return Said(**found, pack=Pack.of(fields.get(PACK)))

@@ -13,13 +13,15 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.server import Delay, ServerProtocol
-from ZEO.StorageServer import ZEOStorage
+from ZEO.StorageServer import ZEOStorage, run_in_thread
+from ZODB.serialize import referencesf
 
 from zkfleet.errors import BadInput
-from zkfleet.zeo.described import IDENTITY, TRANSIENT
+from zkfleet.zeo.described import IDENTITY, PACK_TAKES_GC, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on
 from zkfleet.zeo.kernel import keep_alive
 from zkfleet.zeo.messages import GREETING, KEEP_ALIVE, REGISTRATION, Call, Doorway, call_of, unpickle
+from zkfleet.zeo.packs import PACKS, takes_gc
 
 if TYPE_CHECKING:
     from zkfleet.zeo.storage_server import RepairedServer
@@ -120,7 +122,28 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
             info[IDENTITY] = identity
         if self.storage_id in self.server.transient:
             info[TRANSIENT] = True
+        if is_on(PACKS):
+            info[PACK_TAKES_GC] = takes_gc(self.storage)
         return info
+
+    def pack(self, time: float, wait: bool = True, gc: bool | None = None) -> Any:
+        """Pack the storage on a thread; with `gc`, collect garbage or not, whatever the storage's settings are."""
+        if gc is None:
+            return super().pack(time, wait)
+        return run_in_thread(self._pack_impl, time, gc)
+
+    def _pack_impl(self, time: float, gc: bool | None = None) -> None:
+        if not is_on(PACKS):
+            super()._pack_impl(time)
+            return
+        with self.server.packs.noted(self.storage_id):
+            if gc is None:
+                super()._pack_impl(time)
+                return
+            self.log(f"pack(time={time!r}, gc={gc}) started...")
+            self.storage.pack(time, referencesf, gc=gc)
+            self.log(f"pack(time={time!r}, gc={gc}) complete")
+            self.server.broadcast_info(self.storage_id, self.get_size_info())
 
     def presented(self) -> str:
         """Return who the client is, and what its transaction says of itself."""

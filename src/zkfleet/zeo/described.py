@@ -17,6 +17,10 @@ IDENTITY = "zkfleet.database"
 TRANSIENT = "zkfleet.transient"
 # The key, in what a server says when it is asked how it is, of who holds a storage's commit lock.
 LOCK_HOLDER = "zkfleet.lock_holder"
+# The key, in the same, of the storage's pack that is under way or was the last one.
+PACK = "zkfleet.pack"
+# The key, in what a server tells clients of a storage, of whether its pack can be told to collect garbage.
+PACK_TAKES_GC = "zkfleet.pack_takes_gc"
 
 
 @dataclass(frozen=True, slots=True)

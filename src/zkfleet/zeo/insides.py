@@ -52,8 +52,10 @@ IMPORTED = Repair(
     needs=(
         "ZEO.ClientStorage:ClientStorage",
         "ZEO.Exceptions:ClientDisconnected",
+        "ZEO.Exceptions:ServerException",
         "ZEO.StorageServer:StorageServer",
         "ZEO.StorageServer:ZEOStorage",
+        "ZEO.StorageServer:run_in_thread",
         "ZEO.asyncio.client:ClientIO",
         "ZEO.asyncio.client:ClientThread",
         "ZEO.asyncio.client:Fallback",

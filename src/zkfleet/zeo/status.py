@@ -14,11 +14,13 @@ from zkfleet.errors import ZkfleetError
 from zkfleet.zeo.asking import Answer, Said
 from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.duty import State
+from zkfleet.zeo.packs import under_way
 from zkfleet.zeo.surveying import Survey
 
 EMPTY = "0" * 16
 NO_STORAGES = "No storages"
 STANDBY = "standby"
+PACKING = "packing"
 HEADINGS = (
     "ADDRESS",
     "STORAGE",
@@ -43,7 +45,7 @@ class Row:
         address: of the server; of a standby, its name.
         storage: the storage's name; "" for a server that did not answer.
         role: by its node; `standby` for one that does not serve.
-        state: of a standby: `waiting`, `opening`, `blocked` or `draining`.
+        state: of a standby: `waiting`, `opening`, `blocked` or `draining`; of a storage: `packing`.
         in_state: for how many seconds.
         database: the storage's identity, by its node, or "".
         clients: that are connected.
@@ -107,7 +109,7 @@ def _rows(address: str, now: Survey, before: Survey | None, newest: Mapping[str,
         if said is None:
             yield Row(address, name, role, problem=f"it serves no storage {name!r}, and its node says that it does")
             continue
-        at = seconds(said.last)
+        at, pack = seconds(said.last), under_way(said.pack)
         yield Row(
             address,
             name,
@@ -115,6 +117,8 @@ def _rows(address: str, now: Survey, before: Survey | None, newest: Mapping[str,
             described.databases.get(name, ""),
             clients=said.connections,
             commits=rate("commits", said, now, _earlier(address, name, before), before),
+            state=PACKING if pack else "",
+            in_state=max(0.0, now.at - pack.began) if pack else None,
             lock_held=None if said.locked_at is None else max(0.0, now.at - said.locked_at),
             lock_holder=said.lock_holder,
             waiting=said.waiting,

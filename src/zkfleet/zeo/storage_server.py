@@ -17,8 +17,9 @@ from ZEO.StorageServer import StorageServer
 
 from zkfleet.zeo.arrivals import Encrypted, Room, most_connections
 from zkfleet.zeo.connections import BLOB_RECORDS, CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
-from zkfleet.zeo.described import LOCK_HOLDER
+from zkfleet.zeo.described import LOCK_HOLDER, PACK
 from zkfleet.zeo.insides import Repair, is_on
+from zkfleet.zeo.packs import PACKS, Packs
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ ENDING = Repair(
 )
 RUNNING: set["RepairedServer"] = set()
 """Those of this process that serve now."""
-REPAIRS = (BLOB_RECORDS, GIVE_BACK, TIMEOUTS)
+REPAIRS = (BLOB_RECORDS, GIVE_BACK, TIMEOUTS, PACKS)
 REQUIRED = (CONNECTIONS, ENDING)
 
 
@@ -125,6 +126,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
 
     Attributes:
         draining: whether it is about to end.
+        packs: of its storages.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         self.handshake_timeout = handshake_timeout
         self.identities, self.transient, self.may_commit = identities, transient, may_commit
         self.connections: set[Connection] = set()
-        self.draining = False
+        self.draining, self.packs = False, Packs(storages)
         self._end: asyncio.Task[None] | None = None
         ours = is_on(TIMEOUTS)
         theirs = None if ours else transaction_timeout
@@ -164,10 +166,13 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         return ClientStorageSide(self, self.read_only)
 
     def server_status(self, storage_id: str) -> dict[str, Any]:
-        """Return what is said of a storage to whoever asks; also who holds its commit lock."""
+        """Return what is said of a storage to whoever asks; also who holds its commit lock, and of its last pack."""
         status: dict[str, Any] = super().server_status(storage_id)
-        holder = self.lock_managers[storage_id].locked
-        return status | {LOCK_HOLDER: holder.presented()} if holder else status
+        if holder := self.lock_managers[storage_id].locked:
+            status[LOCK_HOLDER] = holder.presented()
+        if pack := self.packs.last(storage_id):
+            status[PACK] = pack.said()
+        return status
 
     def serve(self) -> None:
         """Serve on this thread until `drain` or `abort` has done its work."""
