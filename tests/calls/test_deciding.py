@@ -21,6 +21,7 @@ from zkfleet.errors import CommitUnknown
 CONFLICT = Failure(OSError("conflict"), Trouble.CONFLICT)
 AWAY = Failure(ConnectionError("away"), Trouble.DISCONNECTED)
 LOST = Failure(ConnectionError("lost"), Trouble.DISCONNECTED, committing=True, marker="m")
+BROKEN = replace(AWAY, error=ConnectionError("broken"), sending=True)
 WRONG = Failure(KeyError("wrong"), Trouble.OTHER)
 
 
@@ -58,6 +59,37 @@ def test_conflicts_and_lost_connections_are_counted_apart():
     *first, last = orders(Policy(), *[AWAY] * 20, *[CONFLICT] * 5)
     assert not any(isinstance(order, Fail) for order in first)
     assert last == Fail(CONFLICT.error)
+
+
+def test_the_fifth_connection_that_is_lost_in_the_commit_is_the_last():
+    *first, last = orders(Policy(), *[BROKEN, AWAY] * 4, BROKEN)
+    assert {type(order) for order in first} == {AwaitConnection}
+    assert last.error is BROKEN.error
+    assert "5 times" in last.note
+
+
+def test_a_connection_that_is_lost_in_the_second_phase_counts_as_well():
+    course, told = Course(Policy(max_lost_commits=3)), []
+    for failure in [LOST, BROKEN, LOST]:
+        course.failed(failure, chance=1) if failure is BROKEN else None
+        told.append(course.told(Answer.NOT_COMMITTED, "", failure, chance=1) if failure is LOST else None)
+    assert isinstance(told[-1], Fail)
+
+
+def test_lost_connections_may_be_without_limit():
+    assert {type(order) for order in orders(Policy(max_lost_commits=None), *[BROKEN] * 50)} == {AwaitConnection}
+
+
+def test_there_is_a_pause_after_a_lost_connection_though_none_is_wanted():
+    policy = Policy(conflict_delay=0, max_conflict_delay=0)
+    pauses = [order.at_least for order in orders(policy, *[AWAY] * 12)]
+    assert pauses == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1, 1, 1, 1, 1]
+    assert orders(policy, AWAY, chance=0)[0].at_least == 0.005
+
+
+def test_no_pause_is_longer_than_the_patience_of_the_policy():
+    policy = Policy(initial_backoff=0.005, backoff_increment=0, max_backoff=0.005, conflict_delay=0)
+    assert {(order.at_least, order.at_most) for order in orders(policy, *[AWAY] * 20)} == {(0.005, 0.005)}
 
 
 def test_other_errors_are_final():
@@ -101,23 +133,25 @@ def test_what_nobody_knows_is_an_error_with_its_marker():
     assert "because" in str(order.error)
 
 
-failures = st.sampled_from([CONFLICT, AWAY, LOST, WRONG])
+failures = st.sampled_from([CONFLICT, AWAY, BROKEN, LOST, WRONG])
 
 
 @given(st.lists(st.tuples(failures, st.sampled_from(Answer)), max_size=40), st.floats(0, 1), st.integers(1, 8))
 def test_what_may_be_committed_is_never_repeated_unasked(met, chance, limit):
-    course, conflicts = Course(Policy(max_transaction_errors=limit)), 0
+    course, conflicts, losses = Course(Policy(max_transaction_errors=limit, max_lost_commits=limit)), 0, 0
     for failure, answer in met:
         order = course.failed(failure, chance=chance)
         conflicts += failure is CONFLICT
+        losses += failure is BROKEN or (failure is LOST and answer is Answer.NOT_COMMITTED)
         assert isinstance(order, AskOutcome) == failure.committing
         if failure.committing:
             order = course.told(answer, "", failure, chance=chance)
             again = isinstance(order, Retry | AwaitConnection)
-            assert again == (answer is Answer.NOT_COMMITTED)
+            assert again == (answer is Answer.NOT_COMMITTED and losses < limit)
         if isinstance(order, Fail):
-            assert failure is WRONG or conflicts == limit or answer is Answer.UNKNOWN
+            assert failure is WRONG or limit in (conflicts, losses) or answer is Answer.UNKNOWN
             return
+        assert max(conflicts, losses) < limit or isinstance(order, Finish)
 
 
 @given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 5), st.floats(0, 5))

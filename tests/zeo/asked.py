@@ -42,6 +42,10 @@ class ZeoServer:
             link.connect(self.text if unix else self.address)
             return True
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def send(self, signal):
         self._process.send_signal(signal)
 

@@ -246,7 +246,9 @@ class Attempt:
         if self._request.is_closed and not committing and not isinstance(error, Closed):
             closed = self._request.closed()
             closed.__cause__, error = error, closed
-        self.failure = Failure(error, trouble_of(error, manager), committing, self.marker)
+        self.failure = Failure(
+            error, trouble_of(error, manager), sending=self.began_commit, committing=committing, marker=self.marker
+        )
 
     def _call(self, connection: Connection, manager: OneTransaction) -> None:
         function, args, keywords = self._request.on(connection)

@@ -10,6 +10,9 @@ from enum import Enum
 from zkfleet.calls.policy import Policy
 from zkfleet.errors import CommitUnknown
 
+# Seconds: the pause after a database was not connected, at first and at most, though no other pause is wanted.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+
 
 class Trouble(Enum):
     """What kind of error it was; ClientDisconnected is a conflict too, by its class, and goes first."""
@@ -34,12 +37,14 @@ class Failure:
     Attributes:
         error: what was raised.
         trouble: of what kind it is.
+        sending: whether the transaction had begun to commit.
         committing: whether the second phase of the commit had begun; before that nothing is committed.
         marker: what the transaction is recognised by, if it is.
     """
 
     error: Exception
     trouble: Trouble
+    sending: bool = False
     committing: bool = False
     marker: object = None
 
@@ -66,15 +71,22 @@ class AskOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Give up, with this error."""
+    """Give up, with this error, and say what stands beside it."""
 
     error: Exception
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """It was committed after all: all is well."""
 
+
+_LOSS = "a connection that was lost in the commit"
+_BROKEN = (
+    "the connection was lost {} times while this call committed, so the server may be unable to take its transaction: "
+    "look at the server's log, its disk and its limits of file size"
+)
 
 Order = Retry | AwaitConnection | AskOutcome | Fail | Finish
 
@@ -124,19 +136,24 @@ class Course:
         what, limit = self._limit(failure)
         count = self._counts[what] = self._counts.get(what, 0) + 1
         if limit is not None and count >= limit:
-            return Fail(failure.error)
+            return Fail(failure.error, _BROKEN.format(count) if what is _LOSS else "")
         pause = self._pause(count) * chance
         if failure.trouble is not Trouble.DISCONNECTED:
             return Retry(pause)
         self.disconnects += 1
         policy = self._policy
         patience = policy.initial_backoff + policy.backoff_increment * (self.disconnects - 1)
-        return AwaitConnection(pause, min(policy.max_backoff, patience))
+        at_most = min(policy.max_backoff, patience)
+        # Nobody may know when it is connected, or it is lost again as soon as it is there.
+        shortest = min(at_most, LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.disconnects - 1, 60))
+        return AwaitConnection(max(pause, shortest * (1 + chance) / 2), at_most)
 
     def _limit(self, failure: Failure) -> tuple[object, int | None]:
         for kind in type(failure.error).__mro__:
             if kind in self._policy.max_errors:
                 return kind, self._policy.max_errors[kind]
+        if failure.trouble is Trouble.DISCONNECTED and (failure.sending or failure.committing):
+            return _LOSS, self._policy.max_lost_commits
         limits = {Trouble.DISCONNECTED: None, Trouble.CONFLICT: self._policy.max_transaction_errors, Trouble.OTHER: 1}
         return failure.trouble, limits[failure.trouble]
 

@@ -21,6 +21,8 @@ class Policy:
     Attributes:
         max_transaction_errors: at which conflict, or other error that is worth another try, to give up;
             None for never.
+        max_lost_commits: at which connection that is lost while the call commits to give up, because its
+            transaction may be what breaks it; None for never. A server that is away does not count.
         initial_backoff, backoff_increment, max_backoff: how long a call waits for its database to be
             connected again until it tries all the same: the first time, how much longer each
             time after it, and at most.  It is woken when the connection is back.
@@ -42,6 +44,7 @@ class Policy:
     """
 
     max_transaction_errors: int | None = 5
+    max_lost_commits: int | None = 5
     initial_backoff: float = 5.0
     backoff_increment: float = 5.0
     max_backoff: float = 60.0
@@ -62,6 +65,7 @@ class Policy:
         if self.deadline is not None:
             _check("deadline", self.deadline, above=0)
         _check_count("max_transaction_errors", self.max_transaction_errors)
+        _check_count("max_lost_commits", self.max_lost_commits)
         object.__setattr__(self, "max_errors", dict(self.max_errors))  # nobody else's
         for kind, count in self.max_errors.items():
             if not (isinstance(kind, type) and issubclass(kind, Exception)):

@@ -215,6 +215,8 @@ class Run:
                 case Fail(CommitUnknown() as error):
                     raise error from failure.error
                 case Fail():
+                    if order.note:
+                        order.error.add_note(order.note)
                     raise order.error
                 case Retry(seconds):
                     logger.debug("call_conflict attempt=%d error=%s", self.attempts, type(failure.error).__name__)
@@ -250,15 +252,14 @@ class Run:
             yield Wait(back, at_most if left is None else min(left, at_most))
             if back.done():
                 back.result()
-        # One that is lost again as soon as it is there must not be asked without pause.
         yield from self._pause(began + at_least - self._clock(), error)
 
     def _pause(self, seconds: float, error: Exception) -> Generator[Work | Wait, Any, None]:
         left = self._left()
         if left is not None and left <= max(0.0, seconds):
             raise self._late_error(f"it was tried {self.attempts} times", error) from error
-        if seconds > 0:
-            yield Wait(None, seconds)
+        # For no time at all, too: a reactor in whose thread the call is made does something else meanwhile.
+        yield Wait(None, max(0.0, seconds))
 
     # -- the deadline
 
