@@ -21,7 +21,7 @@ from ZODB.utils import oid_repr, z64
 
 from zkfleet.errors import BadInput, WrongDatabase
 from zkfleet.registry import InvalidProvider, ProvidersView, Registry
-from zkfleet.zeo import fork
+from zkfleet.zeo import fork, loads
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import choose
 from zkfleet.zeo.described import IDENTITY
@@ -116,6 +116,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             super().__init__([], wait=False, _client_factory=self._start_thread, **options)
             undo.callback(super().close)
             fork.disable_in_children(self)
+            loads.shorten_failures()
             self._providers(self._on_change)
             if self._not_preferred:
                 raise BadInput(f"prefer= fails for {self._not_preferred}", hint="give a key for whatever is registered")
