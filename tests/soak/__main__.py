@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.conftest import wait_for
 from tests.soak.fleet import Fleet, plan
 from tests.soak.verdict import breaches, counted, history, outages
 
@@ -37,7 +36,7 @@ def run(folder, *, seconds, seed, kind):
     """Run it, print the report, and return what went wrong."""
     fleet, made = Fleet(folder, kind=kind), Counter()
     try:
-        wait_for(lambda: fleet.serving() is not None, 30, "a server serves")
+        fleet.wait_until_one_serves()
         deadline = time.monotonic() + seconds
         for rest, fault, fleet.random in plan(seed):
             if time.monotonic() + rest > deadline:

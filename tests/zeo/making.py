@@ -129,9 +129,9 @@ def a_config(*, address=None, zookeeper=None, path="/databases/main", storage=No
     return "\n".join(filter(None, lines)) + "\n"
 
 
-def a_filestorage(file, name="1"):
-    """The section for one."""
-    return f"<filestorage {name}>\n  path {file}\n</filestorage>"
+def a_filestorage(file, name="1", blobs=None):
+    """The section for one, with a folder for blobs if one is named."""
+    return f"<filestorage {name}>\n  path {file}\n{f'  blob-dir {blobs}' if blobs else ''}\n</filestorage>"
 
 
 SERVE = "from zkfleet.cli import main; main()"
