@@ -18,7 +18,7 @@ with `raise ... from exc`.  The family:
     |   |-- NodeNotFound (ChrootNotFound)  NodeExists  NodeNotEmpty
     |   |-- LinkLoop               links that lead back to where they began
     |   |-- StalePlan              the tree moved since the plan was made
-    |   `-- RegistrationConflict   somebody else's znode has our name
+    |   `-- RegistrationConflict   a znode is somebody else's registration
     |-- AccessDenied (PermissionError)
     |-- Unavailable (TransientError)   try again: nothing is wrong with the request
     |   |-- ConnectFailed  NotConnected
@@ -240,7 +240,7 @@ class StalePlan(TreeState):
 
 
 class RegistrationConflict(TreeState):
-    """The znode for our endpoint is there and is not ours."""
+    """A znode is somebody else's registration: its name is taken, and what it says is its owner's to change."""
 
 
 class AccessDenied(ZkfleetError, PermissionError):

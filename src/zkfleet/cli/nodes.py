@@ -118,7 +118,7 @@ def get_command(ensemble: Ensemble, path: str, name: str | None, form: str) -> N
 @with_ensemble
 @with_errors
 def set_command(ensemble: Ensemble, path: str, assignments: tuple[str, ...]) -> None:
-    """Set properties of the node at PATH; the others stay.
+    """Set properties of the node at PATH; the others stay.  What a server has registered is the server's to change.
 
     Values are Python literals: threads=4 debug=True comment="'some text'"
     """
@@ -153,7 +153,10 @@ def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
 @with_ensemble
 @with_errors
 def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_run: bool, form: str) -> None:
-    """Delete the node, or the link, at PATH; what a link leads to stays."""
+    """Delete the node, or the link, at PATH; what a link leads to stays.
+
+    A server that is registered stays so: its node is kept, and if it is deleted by -f the server registers again.
+    """
     with ensemble.connect() as registry:
         try:
             wanted = registry.delete_recursive(path, dry_run=True, force=force)
@@ -167,9 +170,12 @@ def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_
         done = wanted if dry_run else registry.delete_recursive(path, force=force)
     text = "".join(f"- {deleted}\n" for deleted in done.deleted)
     emit(form, text, {"deleted": done.deleted, "held": dict(done.held)})
+    for gone in done.ephemeral:
+        click.echo(f"warning: {gone} belongs to a live session: a server that is registered registers again", err=True)
     for kept, reason in done.held:
         click.echo(f"! {kept} is kept: {reason}", err=True)
     if done.held:
+        click.echo("hint: a server takes its node with it when it ends; -f deletes what is ephemeral, too", err=True)
         raise SystemExit(FAILED)
 
 

@@ -15,10 +15,10 @@ from kazoo.protocol.serialization import Create, SetData
 from kazoo.security import ACL
 
 from zkfleet import paths
-from zkfleet.errors import BadPath, BadProperties, LinkLoop, TooLarge, WaitTimedOut
+from zkfleet.errors import BadPath, BadProperties, LinkLoop, RegistrationConflict, TooLarge, WaitTimedOut
 from zkfleet.registry import readings
 from zkfleet.registry.proof import Expected
-from zkfleet.registry.session import Deadline, mapped
+from zkfleet.registry.session import Deadline, Session, mapped
 from zkfleet.registry.wire import SAFE_PACKET, rooted
 from zkfleet.registry.writing import Writer
 from zkfleet.tree import encode
@@ -45,6 +45,7 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
 
     Raises:
         NodeNotFound, LinkLoop: the path leads nowhere.
+        RegistrationConflict: the node is somebody's registration.
         BadProperties, TooLarge: what `change` returned cannot be stored.
         WaitTimedOut: others wrote all the time; nothing of ours was written.
         NotConnected: no link; nothing of ours was written.
@@ -58,6 +59,7 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
             raise snapshot.problem
         real, seen = snapshot.real_path or "/", snapshot.content
         session.check_not_system(real)
+        _check_not_registered(session, real, seen)
         data = _checked(real, dict(seen.raw), change(dict(seen.raw)))
         request = SetData(rooted(session.client.chroot, real), data, seen.version)
         expected = [Expected(real, seen.version, seen.czxid, data)]
@@ -69,6 +71,21 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
         time.sleep(random.uniform(0, LONGEST_PAUSE))
     raise WaitTimedOut(
         f"{path}: others changed it all the time for {session.timeout:g} s", hint="nothing was written; try again"
+    )
+
+
+def _check_not_registered(session: Session, path: str, found: readings.Configuration) -> None:
+    """See to it that nobody writes what the owner of a registration would undo, or what its session takes along.
+
+    Ephemeral nodes of this session that are no registrations are left to whoever made them.
+    """
+    if not found.owner or (found.owner == session.session_id and path not in session.tap.holders):
+        return
+    who = " ".join(f"{name}={found.raw[name]!r}" for name in ("pid", "host") if name in found.raw)
+    raise RegistrationConflict(
+        f"{path} is registered by a live session, 0x{found.owner:x} {who}".rstrip() + ": it says what its owner says",
+        hint="change it where it is registered: `update()` of its registration, the options of its server; "
+        f"or set the property at {paths.split(path)[0]}",
     )
 
 

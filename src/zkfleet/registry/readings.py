@@ -293,6 +293,7 @@ class Configuration:
         version: of the node's data, for compare-and-set.
         broken: links that lead nowhere, by property name.
         czxid: the transaction that created the node.
+        owner: the session that the node is there for, 0 if it is persistent.
     """
 
     values: Properties
@@ -300,6 +301,7 @@ class Configuration:
     raw: Properties
     broken: Mapping[str, ZkfleetError]
     czxid: int = 0
+    owner: int = 0
 
 
 def read_properties(path: str) -> Reading[Snapshot[Configuration]]:
@@ -311,7 +313,8 @@ def read_properties(path: str) -> Reading[Snapshot[Configuration]]:
     real, configuration = found.answer
     reply = found.seen[real]
     if isinstance(reply, Znode):
-        configuration = replace(configuration, version=reply.stat.version, czxid=reply.stat.czxid)
+        stat = reply.stat
+        configuration = replace(configuration, version=stat.version, czxid=stat.czxid, owner=stat.ephemeral_owner)
     mark = json.dumps(dict(configuration.values), sort_keys=True, default=repr)
     return Snapshot(configuration, real, found.zxid, found.consulted, mark)
 

@@ -416,6 +416,8 @@ def mapped(error: Exception, path: str, permission: str) -> errors.ZkfleetError:
             return errors.NodeExists(f"{path} is there already")
         case kazoo_errors.NotEmptyError():
             return errors.NodeNotEmpty(f"{path} has children")
+        case kazoo_errors.NoChildrenForEphemeralsError():
+            return errors.BadPath(f"{path}: the node above it is ephemeral, and ephemeral nodes have no children")
         case kazoo_errors.NoAuthError():
             return errors.AccessDenied(path, permission)
         case kazoo_errors.InvalidACLError():

@@ -68,10 +68,13 @@ class Deleted:
     Attributes:
         deleted: paths, children first.
         held: paths that were kept, with the reason.
+        ephemeral: those of the deleted ones that a live session had; a
+            registration comes back.
     """
 
     deleted: tuple[str, ...]
     held: tuple[tuple[str, str], ...]
+    ephemeral: tuple[str, ...] = ()
 
 
 def delete_recursive(registry: "Registry", path: str, *, dry_run: bool, force: bool) -> Deleted:
@@ -97,7 +100,9 @@ def delete_recursive(registry: "Registry", path: str, *, dry_run: bool, force: b
                     raise
                 continue
         break
-    return Deleted(tuple(step.path for step in steps), tuple(sorted(held.items())))
+    deleted = tuple(step.path for step in steps)
+    ephemeral = tuple(where for where in deleted if znodes[where].stat.ephemeral_owner)
+    return Deleted(deleted, tuple(sorted(held.items())), ephemeral)
 
 
 def held_by_ephemerals(znodes: "Mapping[str, Znode]") -> dict[str, str]:
