@@ -224,6 +224,43 @@ def test_a_wait_ends_with_its_deadline(tree):
         tree.children("/svc/providers").wait_until(lambda v: v, timeout=0.05)
 
 
+def test_closing_the_registry_shows_no_view_that_its_own_registrations_go(hosts, tree):
+    names = [f"h:{port}" for port in range(1, 6)]
+    with zkfleet.connect(hosts, session_timeout=5) as registry:
+        for name in names:
+            registry.register("/svc/providers", name)
+        views = [registry.children("/svc/providers"), registry.providers("/lb/providers"), registry.tree("/svc")]
+        shown, calls = [list(view) for view in views], []
+        for view in views:
+            view(lambda view: calls.append(list(view)))
+        registered = registry.properties("/svc/providers/h:1")
+        said = dict(registered)
+    assert sorted(calls) == sorted(shown)
+    assert [list(view) for view in views] == shown
+    assert dict(registered) == said
+    assert tree.children("/svc/providers").snapshot.content == ()
+
+
+def test_a_callback_that_closes_the_registry_is_the_last_one(hosts, tree, kazoo):
+    calls, closed = [], threading.Event()
+    with zkfleet.connect(hosts, session_timeout=5) as registry:
+        registry.register("/svc/providers", "h:1")
+        view = registry.children("/svc/providers")
+
+        @view
+        def close_when_it_grew(view):
+            calls.append(list(view))
+            if len(view) > 1:
+                registry.close()
+                closed.set()
+
+        view(lambda view: calls.append(list(view)))
+        kazoo.create("/svc/providers/x")
+        assert closed.wait(10)
+    assert calls == [["h:1"], ["h:1"], ["h:1", "x"]]
+    assert list(view) == ["h:1", "x"]
+
+
 def test_a_closed_view_keeps_its_last_state_and_takes_no_subscriber(tree):
     view = tree.properties("/svc")
     view.close()

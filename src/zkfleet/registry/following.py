@@ -157,6 +157,8 @@ class Following(Generic[T]):
     def _replace(self, snapshot: Snapshot[T]) -> None:
         old = self.snapshot
         with self._told():
+            if self.closed:
+                return  # what was shown last stays
             self.snapshot = snapshot
             if self._agenda.current:
                 self.stale_since = None

@@ -167,6 +167,9 @@ class Life:
     def close(self, timeout: float | None = None) -> None:
         """Take our registrations out and end the session.  Twice is fine, and so is a callback.
 
+        Views are closed first: they keep what they showed, and no callback of
+        theirs begins any more.
+
         Args:
             timeout: seconds in all that ZooKeeper may take; None for the registry's.
 
@@ -182,10 +185,18 @@ class Life:
             self.session.abandon()
             return
         deadline = Deadline(self.timeout if timeout is None else timeout)
+        self._close_views()
+        # Again on the hub's thread, before our registrations go: one may be on its way to it.
+        self.hub.post(self._close_views)
         try:
             self._close_registrations(deadline)
         finally:
             self._tear_down(deadline)
+
+    def _close_views(self) -> None:
+        for member in list(self.hub.members):
+            if isinstance(member, Following):
+                member.close()
 
     def _close_registrations(self, deadline: Deadline) -> None:
         registrations, left = list(self._registrations), None
