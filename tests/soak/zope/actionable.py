@@ -14,6 +14,7 @@ ACTIONABLE = {
     "WARNING zkfleet.registry.hub session_assumed_expired": "see link_lost, or raise session-timeout",
     "WARNING zkfleet.registry.hub session_replaced": "see link_lost, or raise session-timeout",
     "WARNING ZODB.Connection Couldn't load state": "the reason is at the end; the request is run again",
+    "WARNING ZODB.FileStorage .*truncated": "kill -9 broke a commit off; it was not acknowledged; remove Data.fs.trN",
     "ERROR waitress Exception while serving .*ConflictError": "raise max-conflict-retries, or share fewer objects",
     "ERROR stderr Starting server in PID": "Zope has started",
     "CRITICAL txn": "the reply to a commit was lost: Zope runs the request again, see docs/zeo.md",
