@@ -197,6 +197,8 @@ class ChrootNotFound(NodeNotFound):
         super().__init__(chroot)
         self.args = (f"the connection string {hosts} ends with a chroot that is not there: {chroot}",)
         self.hint = f"make it first, with a connection string without {chroot}, or leave it out"
+        if "," in chroot:
+            self.hint = "the chroot stands once, at the end: host:port,host:port/chroot"
 
 
 class NodeExists(TreeState):

@@ -73,19 +73,28 @@ def test_a_server_whose_certificate_is_trusted_is_used(secure):
 
 def test_a_server_whose_certificate_is_not_trusted_is_not_used(secure):
     hosts, _, other = secure
-    with pytest.raises(ConnectFailed, match=r"self.signed certificate"):
-        zkfleet.connect(hosts, tls=TLS(ca=other), timeout=2)
+    with pytest.raises(ConnectFailed, match=r"self.signed certificate") as refused:
+        zkfleet.connect(hosts, tls=TLS(ca=other), timeout=1)
+    assert refused.value.hint == "name the certificate of its issuer: TLS(ca=...), or --tls-ca"
 
 
 def test_a_link_that_should_be_encrypted_is_not_opened_in_the_clear(secure):
-    with pytest.raises(ConnectFailed):
-        zkfleet.connect(secure[0], timeout=2)
+    with pytest.raises(ConnectFailed) as refused:
+        zkfleet.connect(secure[0], timeout=1)
+    assert "--tls-ca" in refused.value.hint
+
+
+def test_a_port_without_encryption_is_not_taken_for_one_with_it(zookeeper, secure):
+    with pytest.raises(ConnectFailed) as refused:
+        zkfleet.connect(zookeeper.hosts, tls=TLS(ca=secure[1]), timeout=1)
+    assert "secureClientPort" in refused.value.hint
 
 
 def test_a_certificate_made_out_to_another_host_is_refused_by_default(folder):
     with serving(folder, "elsewhere", "127.0.0.2") as (hosts, cert):
-        with pytest.raises(ConnectFailed, match="IP address mismatch"):
-            zkfleet.connect(hosts, tls=TLS(ca=cert), timeout=2)
+        with pytest.raises(ConnectFailed, match="IP address mismatch") as refused:
+            zkfleet.connect(hosts, tls=TLS(ca=cert), timeout=1)
+        assert "made out to" in refused.value.hint
         with zkfleet.connect(hosts, tls=TLS(ca=cert, check_hostname=False)) as registry:
             assert registry.exists("/")
 
@@ -93,8 +102,9 @@ def test_a_certificate_made_out_to_another_host_is_refused_by_default(folder):
 def test_a_client_shows_its_certificate_to_a_server_that_wants_one(folder):
     mine, both = certificate(folder, "client", "127.0.0.1")
     with serving(folder, "strict", "127.0.0.1", trusted=mine) as (hosts, cert):
-        with pytest.raises(ConnectFailed):
-            zkfleet.connect(hosts, tls=TLS(ca=cert), timeout=2)
+        with pytest.raises(ConnectFailed) as refused:
+            zkfleet.connect(hosts, tls=TLS(ca=cert), timeout=1)
+        assert "--tls-certificate" in refused.value.hint
         with zkfleet.connect(hosts, tls=TLS(ca=cert, certificate=str(both))) as registry:
             assert registry.exists("/")
         key = str(folder / "client.key.pem")

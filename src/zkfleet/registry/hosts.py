@@ -89,6 +89,7 @@ def choose_hosts(hosts: str | None, environment: Mapping[str, str] = os.environ)
     """
     chosen, origin = chosen_by(hosts, environment)
     members, slash, chroot = chosen.partition("/")
+    _check_once(chosen, chroot, origin)
     try:
         texts = [_member(member.strip()) for member in members.split(",")]
         return ",".join(texts) + (paths.check(slash + chroot.rstrip("/")) if chroot.strip("/") else "")
@@ -97,6 +98,16 @@ def choose_hosts(hosts: str | None, environment: Mapping[str, str] = os.environ)
             f"{origin} {chosen!r}: {exc}",
             hint="write host:port,host:port and, for a chroot, /path once at the end",
         ) from exc
+
+
+def _check_once(chosen: str, chroot: str, origin: str) -> None:
+    """See to it that the chroot does not follow every member: a comma may be a part of a name, this cannot be meant."""
+    first, *others = chroot.split(",")
+    if others and all(other.partition("/")[2] == first for other in others):
+        raise BadHosts(
+            f"{origin} {chosen!r} gives the chroot /{first} more than once",
+            hint="write it once, at the end: host:port,host:port/chroot",
+        )
 
 
 def chosen_by(hosts: str | None, environment: Mapping[str, str] = os.environ) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from kazoo.protocol.states import KazooState
 from zkfleet import errors, paths
 from zkfleet.registry import wire
 from zkfleet.registry.reads import MARKS, Answer, Batch, Event, Reading, Reply
+from zkfleet.registry.refusals import ask_members, remedy
 from zkfleet.registry.tap import Tap
 
 logger = logging.getLogger(__name__)
@@ -134,13 +135,16 @@ class Session:
             self._check_refused()
             if time.monotonic() < deadline:
                 continue
+            refusals = ask_members(self.client, min(1.0, self.timeout))
+            why = "; ".join(map(str, refusals))
             if not wait:
-                why = wire.why_unreachable(self.client, min(1.0, self.timeout))
                 raise errors.ConnectFailed(
                     f"no ZooKeeper answered at {self.hosts} within {self.timeout:g} s ({why})",
-                    hint="is it running there?  wait=True, or --keep-trying, waits for it",
+                    hint=remedy(refusals, encrypted=self.client.use_ssl),
                 )
-            logger.warning("zookeeper_unreachable hosts=%s waited_seconds=%.0f", self.hosts, self.timeout)
+            logger.warning(
+                "zookeeper_unreachable hosts=%s waited_seconds=%.0f reason=%r", self.hosts, self.timeout, why
+            )
             deadline = time.monotonic() + WARN_EVERY
         if not self.owned:
             self._on_state(None)  # it may have been connected before we listened

@@ -252,24 +252,13 @@ def four_letters(client: KazooClient, command: bytes, timeout: float) -> str:
     connected = client._connection._socket
     if connected is None:
         raise ConnectionError("the link broke before the version was known")
-    with _dial(client, connected.getpeername()[:2], timeout, check_hostname=False) as connection:
+    with dial(client, connected.getpeername()[:2], timeout, check_hostname=False) as connection:
         connection.sendall(command)
         return b"".join(iter(lambda: connection.recv(8192), b"")).decode(errors="replace")
 
 
-def why_unreachable(client: KazooClient, timeout: float) -> str:
-    """Dial every member once and say what each has against it; kazoo only logs that."""
-    found = []
-    for host, port in client.hosts:
-        try:
-            _dial(client, (host, port), timeout, check_hostname=client.check_hostname).close()
-            found.append(f"{host}:{port} accepts connections and does not answer")
-        except OSError as exc:
-            found.append(f"{host}:{port}: {exc}")
-    return "; ".join(found)
-
-
-def _dial(client: KazooClient, address: tuple[str, int], timeout: float, *, check_hostname: bool) -> Any:
+def dial(client: KazooClient, address: tuple[str, int], timeout: float, *, check_hostname: bool) -> Any:
+    """Connect to a member outside any session, as kazoo would; raises `OSError`."""
     return client.handler.create_connection(
         address,
         hostname=address[0],
