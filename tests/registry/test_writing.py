@@ -5,14 +5,17 @@ write meanwhile; then the link is healed.
 """
 
 import threading
+from functools import partial
 
 import pytest
+from kazoo.protocol.serialization import SetData
 from kazoo.security import make_acl
 
 import zkfleet
 from tests.conftest import wait_for
-from zkfleet.errors import BadPath, NodeNotFound
-from zkfleet.testing import Proxy
+from zkfleet.errors import BadPath, NodeNotFound, NotConnected, OutcomeUnknown, StalePlan
+from zkfleet.registry.wire import NotSent, rooted
+from zkfleet.testing import Proxy, expire_session
 
 REQUEST, REPLY = "request", "reply"
 
@@ -40,8 +43,16 @@ def writer(hosts, relay, other):
         relay.heal()
 
 
-def lose(relay, what):
-    relay.swallow(requests=what == REQUEST, replies=what == REPLY)
+def lose(registry, relay, what):
+    """Have the next write of a registry, or its reply, be lost: the link is well for what is read before."""
+    send_once = registry.session.send_once
+
+    def losing(request, **options):
+        del registry.session.send_once
+        relay.swallow(requests=what == REQUEST, replies=what == REPLY)
+        return send_once(request, **options)
+
+    registry.session.send_once = losing
 
 
 def in_a_break(relay, lost, write, meanwhile, happened):
@@ -66,6 +77,20 @@ def in_a_break(relay, lost, write, meanwhile, happened):
     return outcome[0]
 
 
+def give_up(relay, seconds):
+    """Have the link stay broken for longer than a write may take."""
+
+    def wait():
+        relay.refuse()
+        threading.Event().wait(seconds + 0.2)
+
+    return wait
+
+
+def increase(registry):
+    return partial(registry.change_properties, "/c", increment)
+
+
 def increment(properties):
     return {**properties, "n": properties["n"] + 1}
 
@@ -76,7 +101,7 @@ def test_no_increment_is_lost_or_doubled(writer, other, relay, lost):
 
     def change(properties):
         if not calls:
-            lose(relay, lost)
+            lose(writer, relay, lost)
         calls.append(properties)
         return increment(properties)
 
@@ -89,6 +114,251 @@ def test_no_increment_is_lost_or_doubled(writer, other, relay, lost):
     )
     assert other.get_properties("/c")["n"] == 2
     assert len(calls) == (1 if lost == REPLY else 2)
+
+
+# -- one verb after another: lost request, lost reply, and somebody else's write in between
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_a_property_is_deleted_once(writer, other, relay, lost):
+    other.properties("/c").update(x=1)
+    view = writer.properties("/c")
+
+    def delete():
+        lose(writer, relay, lost)
+        del view["x"]
+
+    in_a_break(
+        relay,
+        lost,
+        delete,
+        lambda: other.properties("/c").update(y=2),
+        lambda: "x" not in other.get_properties("/c"),
+    )
+    assert other.get_properties("/c") == {"n": 0, "y": 2}
+
+
+def test_an_update_does_not_undo_a_newer_one(writer, other, relay):
+    view = writer.properties("/c")
+
+    def update():
+        lose(writer, relay, REPLY)
+        view.update(z="older")
+
+    in_a_break(
+        relay,
+        REPLY,
+        update,
+        lambda: other.properties("/c").update(z="newer"),
+        lambda: "z" in other.get_properties("/c"),
+    )
+    assert other.get_properties("/c")["z"] == "newer"
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_unlink_says_whether_it_was_the_one(writer, other, relay, lost):
+    other.ln("/c", "/l")
+
+    def unlink():
+        lose(writer, relay, lost)
+        return writer.unlink("/l")
+
+    # Of two who unlink, one did.
+    unlinked = []
+    mine = in_a_break(relay, lost, unlink, lambda: unlinked.append(other.unlink("/l")), lambda: not other.exists("/l"))
+    assert [mine, *unlinked] == ([True, False] if lost == REPLY else [False, True])
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_make_node_says_whether_it_was_the_one(writer, other, relay, lost):
+    made = []
+
+    def make():
+        lose(writer, relay, lost)
+        return writer.make_node("/new")
+
+    mine = in_a_break(relay, lost, make, lambda: made.append(other.make_node("/new")), lambda: other.exists("/new"))
+    assert [mine, *made] == ([True, False] if lost == REPLY else [False, True])
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_an_import_is_stale_if_somebody_made_the_same_node_otherwise(writer, other, kazoo, relay, lost):
+    """The same data, and another ACL: what somebody else made is not ours."""
+    plan = writer.plan_tree("/secret\n  n = 1\n", acl="world:anyone:cdr")
+    open_to_all = []
+
+    def apply():
+        lose(writer, relay, lost)
+        writer.apply_plan(plan)
+
+    def meanwhile():
+        if lost == REQUEST:
+            open_to_all.append(other.import_tree("/secret\n  n = 1\n"))
+
+    if lost == REQUEST:
+        with pytest.raises(StalePlan) as caught:
+            in_a_break(relay, lost, apply, meanwhile, None)
+        assert caught.value.applied == 0
+    else:
+        in_a_break(relay, lost, apply, meanwhile, lambda: other.exists("/secret"))
+        assert kazoo.get_acls("/secret")[0][0].perms != 31
+
+
+def test_a_plan_that_was_applied_is_not_called_stale_because_somebody_went_on(writer, other, relay):
+    plan = writer.plan_tree("/c\n  n = 5\n")
+
+    def apply():
+        lose(writer, relay, REPLY)
+        writer.apply_plan(plan)
+
+    in_a_break(
+        relay,
+        REPLY,
+        apply,
+        lambda: other.change_properties("/c", increment),
+        lambda: other.get_properties("/c")["n"] == 5,
+    )
+    assert other.get_properties("/c")["n"] == 6
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_a_tree_that_somebody_made_anew_is_not_deleted(writer, other, relay, lost):
+    other.import_tree("/t\n  /a\n  /b\n")
+
+    def delete():
+        lose(writer, relay, lost)
+        return writer.delete_recursive("/t")
+
+    def anew():
+        if lost == REQUEST:
+            other.delete_recursive("/t")
+        other.import_tree("/t\n  /a\n  /b\n")
+
+    if lost == REQUEST:
+        with pytest.raises(StalePlan):
+            in_a_break(relay, lost, delete, anew, None)
+    else:
+        assert in_a_break(relay, lost, delete, anew, lambda: not other.exists("/t")).deleted == ("/t/b", "/t/a", "/t")
+    assert other.exists("/t/a")
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_an_acl_is_set_once_or_its_outcome_is_unknown(writer, other, kazoo, relay, lost):
+    plan = writer.plan_tree("/c\n  n = 0\n", acl="world:anyone:cdra")
+
+    def apply():
+        lose(writer, relay, lost)
+        writer.apply_plan(plan)
+
+    def happened():
+        return kazoo.get_acls("/c")[0][0].perms != 31
+
+    if lost == REQUEST:
+        in_a_break(relay, lost, apply, lambda: None, None)
+    else:
+        with pytest.raises(OutcomeUnknown):
+            in_a_break(relay, lost, apply, lambda: None, happened)
+    assert happened()
+
+
+# -- when nobody can tell
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_the_next_session_of_a_client_knows_what_became_of_a_write(writer, other, relay, lost):
+    session, calls = writer.session.session_id, []
+
+    def change(properties):
+        if not calls:
+            lose(writer, relay, lost)
+        calls.append(properties)
+        return increment(properties)
+
+    def expire():
+        expire_session(other.session.hosts, writer.session.client.client_id)
+
+    in_a_break(
+        relay,
+        lost,
+        lambda: writer.change_properties("/c", change),
+        expire,
+        lambda: other.get_properties("/c")["n"] == 1,
+    )
+    assert writer.session.session_id != session
+    assert other.get_properties("/c")["n"] == 1
+    assert len(calls) == (1 if lost == REPLY else 2)
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_without_its_mark_and_its_session_a_write_stays_unknown(writer, other, kazoo, relay, lost):
+    calls = []
+
+    def change(properties):
+        lose(writer, relay, lost)
+        calls.append(properties)
+        return increment(properties)
+
+    def bury():
+        other.change_properties("/c", increment)
+        other.change_properties("/c", increment)
+        kazoo.delete("/.zkfleet", recursive=True)
+
+    with pytest.raises(OutcomeUnknown, match="may have"):
+        in_a_break(
+            relay,
+            lost,
+            lambda: writer.change_properties("/c", change),
+            bury,
+            lambda: other.get_properties("/c")["n"] == 1,
+        )
+    assert len(calls) == 1
+
+
+def test_without_its_mark_what_somebody_else_wrote_refutes_a_write(writer, other, kazoo, relay):
+    calls = []
+
+    def change(properties):
+        if not calls:
+            lose(writer, relay, REQUEST)
+        calls.append(properties)
+        return increment(properties)
+
+    def bury():
+        other.properties("/c").set(n=7)
+        kazoo.delete("/.zkfleet", recursive=True)
+
+    in_a_break(relay, REQUEST, lambda: writer.change_properties("/c", change), bury, None)
+    assert other.get_properties("/c")["n"] == 8
+
+
+@pytest.mark.parametrize("what", ["change", "plan"])
+def test_a_write_that_was_sent_is_never_called_not_sent(hosts, relay, other, what):
+    other.import_tree("/c\n  n = 0\n")
+    with zkfleet.connect(relay.hosts + hosts[hosts.index("/") :], timeout=1) as registry:
+        registry.make_node("/w")
+        plan = registry.plan_tree("/c\n  n = 1\n")
+
+        lose(registry, relay, REPLY)
+        write = partial(registry.apply_plan, plan) if what == "plan" else increase(registry)
+        with pytest.raises(OutcomeUnknown):
+            in_a_break(relay, REPLY, write, give_up(relay, 1), lambda: other.get_properties("/c")["n"] == 1)
+
+
+def test_what_was_not_sent_is_never_sent_later(hosts, relay, other):
+    other.import_tree("/c\n  n = 0\n")
+    with zkfleet.connect(relay.hosts + hosts[hosts.index("/") :], timeout=1) as registry:
+        registry.make_node("/w")
+        relay.refuse()
+        wait_for(lambda: not registry.hub.connected)
+        answers = []
+        request = SetData(rooted(registry.session.client.chroot, "/c"), b"{}", -1)
+        registry.session.send(request, lambda value, error, zxid: answers.append(error))
+        with pytest.raises(NotConnected):
+            registry.change_properties("/c", increment)
+        relay.heal()
+        wait_for(lambda: registry.hub.connected)
+        assert registry.get_properties("/c") == {"n": 0}
+        assert isinstance(answers[0], NotSent)
 
 
 # -- the marks, which nobody sees

@@ -10,8 +10,9 @@ begin at 0 again when a node is deleted and made anew.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kazoo import exceptions as kazoo_errors
@@ -24,13 +25,14 @@ from zkfleet.registry.proof import Expected
 from zkfleet.registry.reads import Batch, GetData, Progress, Reading, Reply, Unreadable, Znode
 from zkfleet.registry.session import Deadline, Session
 from zkfleet.registry.wire import SAFE_PACKET, rooted
-from zkfleet.registry.writing import Writer
+from zkfleet.registry.writing import Lost, Writer
 from zkfleet.tree import Plan
 from zkfleet.tree.plan import ANY_CZXID, Create, Delete, Hold, SetAcl, Step, Update
 
 logger = logging.getLogger(__name__)
 
 Change = Create | Update | Delete
+Send = Callable[[int, Deadline], bool]
 STALE = (
     kazoo_errors.BadVersionError,
     kazoo_errors.NodeExistsError,
@@ -163,30 +165,39 @@ def apply(writer: Writer, plan: Plan, progress: Progress | None = None) -> None:
     if len(runs) > 1:
         logger.warning("plan_split path=%s steps=%d multis=%d", plan.path, len(steps), len(runs))
     done = 0
-    for run in runs:
-        _apply_run(writer, run, done)
+    sending: list[tuple[Send, Sequence[Step]]] = [
+        *((partial(_send_run, writer, run), run) for run in runs),
+        *((partial(_set_acl, writer, step), [step]) for step in access),
+    ]
+    for send, run in sending:
+        try:
+            _apply_run(writer.session, send, run, done)
+        except (NotConnected, OutcomeUnknown) as exc:
+            if not done:
+                raise
+            raise type(exc)(f"{exc}; {done} steps of the plan were applied before", hint=exc.hint) from exc
         done += len(run)
         if progress:
             progress(done, len(steps))
-    for step in access:
-        _set_acl(session, step, done)
-        done += 1
-        if progress:
-            progress(done, len(steps))
 
 
-def _apply_run(writer: Writer, run: list[Change], done: int) -> None:
-    """Apply one multi."""
+def _apply_run(session: Session, send: Send, run: Sequence[Step], done: int) -> None:
+    """Apply one multi, or one change of an ACL; look again before it is sent once more."""
+    deadline = Deadline(session.timeout)
+    while not send(done, deadline):
+        if moved := session.read(lambda: look(run), timeout=deadline.left()).moved:
+            raise StalePlan(moved, applied=done)
+
+
+def _send_run(writer: Writer, run: Sequence[Change], done: int, deadline: Deadline) -> bool:
+    """Send a multi; tell whether it happened, and not that it was lost on the way."""
     parts = list(_parts(writer.session.client.chroot, run))
     expected = [_expected(step) for step in run if isinstance(step, (Update, Delete)) and step.czxid != ANY_CZXID]
-    try:
-        written = writer.write([operation for _, _, operation in parts], path=run[0].path, expected=expected)
-    except (NotConnected, OutcomeUnknown) as exc:
-        if done:
-            raise type(exc)(f"{exc}; {done} steps of the plan were applied before", hint=exc.hint) from exc
-        raise
-    if written.refusal is not None:
+    operations = [operation for _, _, operation in parts]
+    written = writer.write(operations, path=run[0].path, deadline=deadline, expected=expected)
+    if written.refusal is not None and not isinstance(written.refusal, Lost):
         _raise_refusal(written.refusal, *parts[written.culprit][:2], done)
+    return written.refusal is None
 
 
 def _expected(step: Update | Delete) -> Expected:
@@ -225,10 +236,24 @@ def _raise_refusal(refusal: Exception, path: str, permission: str, done: int) ->
     raise ZkfleetError(f"{path}: ZooKeeper refused the change: {type(refusal).__name__}") from refusal
 
 
-def _set_acl(session: Session, step: SetAcl, done: int) -> None:
-    # ZooKeeper has no ACLs in a multi: each is a write of its own.
+def _set_acl(writer: Writer, step: SetAcl, done: int, deadline: Deadline) -> bool:
+    """Set one ACL; tell whether it happened, and not that it was lost on the way.
+
+    ZooKeeper has no ACLs in a multi, so there is no mark with it.  The session
+    keeps it from coming late; but if somebody set the ACL, nobody can tell who.
+    """
+    session, before = writer.session, writer.session.session_id
     request = requests.SetACL(rooted(session.client.chroot, step.path), acls.to_kazoo(step.after), step.aversion)
     try:
-        session.send_once(request, path=step.path, deadline=Deadline(session.timeout))
+        session.send_once(request, path=step.path, deadline=deadline)
     except kazoo_errors.KazooException as exc:
         _raise_refusal(exc, step.path, "admin", done)
+    except OutcomeUnknown as lost:
+        try:
+            found = session.read(lambda: look([step]), timeout=deadline.left())
+        except ZkfleetError as exc:
+            raise lost from exc
+        if found.moved or session.session_id != before:
+            raise
+        return False
+    return True

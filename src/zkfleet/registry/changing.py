@@ -20,7 +20,7 @@ from zkfleet.registry import readings
 from zkfleet.registry.proof import Expected
 from zkfleet.registry.session import Deadline, Session, mapped
 from zkfleet.registry.wire import SAFE_PACKET, rooted
-from zkfleet.registry.writing import Writer
+from zkfleet.registry.writing import Lost, Writer
 from zkfleet.tree import encode
 from zkfleet.tree.model import BYTES, NODE_LINK, TEXT
 
@@ -66,6 +66,8 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
         written = writer.write([request], path=real, deadline=deadline, expected=expected)
         if written.refusal is None:
             return real, written.zxid
+        if isinstance(written.refusal, Lost):
+            continue
         if not isinstance(written.refusal, BadVersionError):
             raise mapped(written.refusal, real, "write") from written.refusal
         time.sleep(random.uniform(0, LONGEST_PAUSE))
@@ -110,11 +112,13 @@ def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> b
 def make_node(writer: Writer, path: str, acl: Sequence[ACL]) -> bool:
     """Make a persistent node without properties if it is missing; tell whether it was."""
     writer.session.check_not_system(paths.check(path))
-    at = rooted(writer.session.client.chroot, path)
-    written = writer.write([Create(at, encode({}), list(acl), PERSISTENT)], path=path)
-    if written.refusal is None or isinstance(written.refusal, NodeExistsError):
-        return written.refusal is None
-    raise mapped(written.refusal, path, "create") from written.refusal
+    create = Create(rooted(writer.session.client.chroot, path), encode({}), list(acl), PERSISTENT)
+    deadline = Deadline(writer.session.timeout)
+    while isinstance(refusal := writer.write([create], path=path, deadline=deadline).refusal, Lost):
+        pass
+    if refusal is None or isinstance(refusal, NodeExistsError):
+        return refusal is None
+    raise mapped(refusal, path, "create") from refusal
 
 
 def link(writer: Writer, source: str, destination: str) -> None:

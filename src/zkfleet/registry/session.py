@@ -312,6 +312,8 @@ class Session:
         """
         while True:
             self._wait_for_link(deadline)
+            if not deadline.left():
+                raise errors.NotConnected(f"{path}: no time is left of {deadline.seconds:g} s", hint=NOT_SENT)
             future: Future[Replied] = Future()
             awaited = self.tap.send(request, partial(_settle_with_zxid, future))
             try:

@@ -82,27 +82,40 @@ def delete_recursive(registry: "Registry", path: str, *, dry_run: bool, force: b
     if paths.check(path) == "/":
         raise BadPath("/ belongs to ZooKeeper", hint="name a node of yours")
     registry.session.check_not_system(path)
+    deleted: list[str] = []
+    ephemeral: set[str] = set()
+    held: dict[str, str] = {}
+    born: int | None = None
     for last in [False] * (TRIES - 1) + [True]:
         znodes = registry.read(lambda: read_subtree([path])).only_readable()
         if path not in znodes:
+            if deleted:
+                held = {}  # somebody else deleted the rest
+                break
             raise NodeNotFound(path)
+        if born not in (None, znodes[path].stat.czxid):
+            # What is there now is not what we were asked to delete.
+            raise StalePlan([path], applied=len(deleted))
+        born = znodes[path].stat.czxid
+        ephemeral |= {where for where, znode in znodes.items() if znode.stat.ephemeral_owner}
         held = {} if force else held_by_ephemerals(znodes)
-        steps = tuple(
+        steps = [
             Delete(where, znode.data, znode.stat.version, znode.stat.czxid)
             for where, znode in sorted(znodes.items(), reverse=True)
             if where not in held
-        )
-        if not dry_run:
-            try:
-                applying.apply(registry.writer, Plan(path, steps))
-            except StalePlan:
-                if last:
-                    raise
-                continue
+        ]
+        try:
+            if not dry_run:
+                applying.apply(registry.writer, Plan(path, tuple(steps)))
+        except StalePlan as exc:
+            sent = [step.path for run in applying.pack(steps, path) for step in run]
+            deleted += sent[: exc.applied]
+            if last:
+                raise StalePlan(exc.paths, applied=len(deleted)) from exc
+            continue
+        deleted += [step.path for step in steps]
         break
-    deleted = tuple(step.path for step in steps)
-    ephemeral = tuple(where for where in deleted if znodes[where].stat.ephemeral_owner)
-    return Deleted(deleted, tuple(sorted(held.items())), ephemeral)
+    return Deleted(tuple(deleted), tuple(sorted(held.items())), tuple(where for where in deleted if where in ephemeral))
 
 
 def held_by_ephemerals(znodes: "Mapping[str, Znode]") -> dict[str, str]:

@@ -1,10 +1,13 @@
 """How is a write made once, whatever becomes of the link?
 
 Every write of a persistent znode goes through a `Writer`.  It is sent with a
-mark (`proof`); when the reply is lost the mark tells what became of it.  If it
-did not happen it is sent again, which is safe, because the first one never
-will.  So a caller hears that it happened, that it was refused, that nothing was
-sent, or, if nobody can know, `OutcomeUnknown`; nothing is made twice.
+mark (`proof`); when the reply is lost the mark tells what became of it.  So a
+caller hears that it happened, that it did not and never will, or, if nobody can
+know, `OutcomeUnknown`; nothing is made twice.
+
+A write that is known not to have happened is not sent again here: what it rests
+on was seen before the break, and a node may have been deleted and made anew
+since, with the same version.  Its caller looks again.
 """
 
 from collections.abc import Sequence
@@ -13,14 +16,18 @@ from typing import Any, NamedTuple
 from kazoo import exceptions as kazoo_errors
 from kazoo.protocol.serialization import SetData
 
-from zkfleet.errors import NotConnected, OutcomeUnknown, ZkfleetError
+from zkfleet.errors import OutcomeUnknown, ZkfleetError
 from zkfleet.registry.marks import Marks
 from zkfleet.registry.proof import FENCED, WRITTEN, Expected, Mark, Verdict, by_mark, by_versions
 from zkfleet.registry.reads import Answer, Batch, GetData, Reading, Reply, Unreadable, Znode
-from zkfleet.registry.session import LOST, NOT_SENT, Deadline, Session
+from zkfleet.registry.session import LOST, Deadline, Session
 from zkfleet.registry.wire import Multi, refusal_in, rooted
 
 _MARK_IS_GONE = (kazoo_errors.NoNodeError, kazoo_errors.BadVersionError)
+
+
+class Lost(Exception):
+    """A refusal: the link broke under the write, which did not happen and never will."""
 
 
 class Written(NamedTuple):
@@ -61,10 +68,10 @@ class Writer:
             expected: what some of the operations expect; see `proof.by_versions`.
 
         Returns:
-            How it ended; a refusal is returned, and not raised.
+            How it ended; a refusal is returned, and not raised.  `Lost` is one, too.
 
         Raises:
-            NotConnected: no link; nothing happened, and nothing will.
+            NotConnected: no link; nothing was sent, and nothing will be.
             OutcomeUnknown: it was sent, and nobody can tell what became of it.
         """
         deadline = deadline or Deadline(self.session.timeout)
@@ -73,9 +80,6 @@ class Writer:
             written = attempt.make(operations, expected)
             if written is not None:
                 return written
-            if not deadline.left():
-                seconds = deadline.seconds
-                raise NotConnected(f"{path}: the link broke under the write, for {seconds:g} s", hint=NOT_SENT)
 
 
 class _Attempt:
@@ -87,7 +91,7 @@ class _Attempt:
         self._session_id = self._session.session_id
 
     def make(self, operations: Sequence[Any], expected: Sequence[Expected]) -> Written | None:
-        """Try it; return how it ended, None if it did not happen and may be tried again."""
+        """Try it; return how it ended, None if the mark was not there and another one is wanted."""
         mark = self._mark
         try:
             head = [self._set(mark, WRITTEN)] if mark else []
@@ -103,11 +107,11 @@ class _Attempt:
         if refusal is None:
             self._give_back(mark and mark.after())
             return Written(reply.zxid)
-        if mark is not None and culprit == 0:
+        if mark is not None and culprit == 0 and not isinstance(refusal, LOST):
             self._lose_mark(mark, refusal)
             return None
         self._give_back(mark)
-        return None if isinstance(refusal, LOST) else Written(0, refusal, culprit - len(head))
+        return Written(0, Lost() if isinstance(refusal, LOST) else refusal, culprit - len(head))
 
     def _set(self, mark: Mark, data: bytes) -> SetData:
         return SetData(rooted(self._session.client.chroot, mark.path), data, mark.version)
@@ -118,12 +122,12 @@ class _Attempt:
 
     def _lose_mark(self, mark: Mark, refusal: Exception) -> None:
         self._marks.leave(mark)
-        if not isinstance(refusal, (*_MARK_IS_GONE, *LOST)):
+        if not isinstance(refusal, _MARK_IS_GONE):
             self._marks.refuse(refusal)
 
     # -- after a lost reply
 
-    def _judged(self, expected: Sequence[Expected], lost: OutcomeUnknown) -> Written | None:
+    def _judged(self, expected: Sequence[Expected], lost: OutcomeUnknown) -> Written:
         """Find out what became of it; raise `lost` if nobody can tell."""
         mark, verdict, zxid, over = self._mark, Verdict.UNKNOWN, 0, True
         try:
@@ -141,7 +145,7 @@ class _Attempt:
         if verdict is Verdict.UNKNOWN:
             raise lost
         self._give_back(mark and mark.after())
-        return Written(zxid) if verdict is Verdict.HAPPENED else None
+        return Written(zxid) if verdict is Verdict.HAPPENED else Written(0, Lost())
 
     def _fence(self, mark: Mark) -> Reply:
         """Set the mark, so that the write comes no more, and return what stands there."""
