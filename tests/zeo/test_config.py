@@ -1,6 +1,7 @@
 """Clients that are configured in files and by URIs."""
 
 import io
+import re
 import textwrap
 from contextlib import closing
 
@@ -169,3 +170,46 @@ def test_what_opens_no_database_is_refused(fleet, tmp_path):
 def test_what_is_no_uri_is_refused(uri):
     with pytest.raises(BadInput):
         config.resolve(uri)
+
+
+@pytest.mark.parametrize("yes", ["1", "t", "T", "yes", "on", "true"])
+@pytest.mark.parametrize("no", ["0", "f", "no", "off", ""])
+def test_a_uri_takes_the_words_that_zodburi_takes_for_yes_and_no(monkeypatch, yes, no):
+    monkeypatch.setattr(config, "client", lambda _hosts, _path, **options: options)
+    ours = zodburi.resolve_uri(f"zkzeo://h:1/db?wait={yes}&read_only={no}&shared_blob_dir={yes}&blob_dir=x")[0]()
+    assert ours == {"wait": True, "read_only": False, "shared_blob_dir": True, "blob_dir": "x"}
+
+
+def test_preferences_may_be_repeated_in_a_uri(monkeypatch):
+    monkeypatch.setattr(config, "client", lambda _hosts, _path, **options: options)
+    assert config.resolve("zkzeo://h:1/db?prefer=a%3D1&prefer=b%3D2&prefer=c%3D3")[0]() == {
+        "prefer": ["a=1", "b=2", "c=3"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [
+        ("wait_timeout=abc", "a whole number"),
+        ("wait_timeout=", "a whole number"),
+        ("read_only=maybe", "1 or 0"),
+        ("leave_after=soon", "a number of seconds"),
+        ("ping_interval=often", "a number of seconds, or off"),
+        ("cache_size=20TB", "a number of bytes"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_with_the_right_one(option, kind):
+    with pytest.raises(BadInput, match=re.escape(f"{option}: this is not {kind}")) as caught:
+        config.resolve(f"zkzeo://h:1/db?{option}")
+    assert kind in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "uri", ["zkzeo://user:secret@h", "zkzeo://user:secret@h:1/db", "zeo://user:secret@h:1/db?x=secret"]
+)
+@pytest.mark.parametrize("open_it", [config.resolve, config.database])
+def test_no_secret_of_a_uri_is_shown(uri, open_it):
+    with pytest.raises(BadInput) as caught:
+        open_it(uri)
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+    assert "...@h" in str(caught.value)

@@ -10,9 +10,11 @@ and this is the only room that knows ZEO's insides.
     sessions                 which clients share a session with ZooKeeper
     storage                  what a client holds, and how it hears from the registry
     oids                     which ids it may still give to new objects
+    cache_file, blobs        which files it keeps; is its folder for blobs the server's
     fork                     what a forked child finds of it
     candidates               whom it may try, and whom first (pure)
     link, peer               the connection in use and the one to each server, on ZEO's thread
+    requests                 how requests get to the one in use
     move                     from one server to another so that nobody notices
     reasons                  why each server could not be had, and until when it rests (pure)
     silence, boundary        is the other side there (pure); is no transaction under way

@@ -5,14 +5,15 @@ zodburi: so an application changes one line of its configuration.  Both end in
 `client`.  `database` opens either for those who have no zodburi.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import ZConfig
 import ZODB.config
-from ZConfig.datatypes import SuffixMultiplier, asBoolean
+from ZConfig.datatypes import SuffixMultiplier
 from ZODB.config import BaseConfig
 
 from zkfleet import paths
@@ -43,18 +44,42 @@ class ClientSection(BaseConfig):  # type: ignore[misc]  # ZODB has no types
         return client(hosts, path, **options)
 
 
+TRUE = {"1", "on", "true", "t", "yes"}
+FALSE = {"", "0", "off", "false", "f", "no"}
+
+
+def _boolean(text: str) -> bool:
+    """Return what zodburi takes a word for; it spells more of them than ZConfig."""
+    if (word := text.strip().lower()) not in TRUE | FALSE:
+        raise ValueError(text)
+    return word in TRUE
+
+
 _bytes = SuffixMultiplier({"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30})
-_KINDS: Mapping[Callable[[str], Any], str] = {
-    asBoolean: "wait read_only read_only_fallback server_sync shared_blob_dir drop_cache_rather_verify"
-    " wait_for_server_on_startup",
-    int: "wait_timeout min_disconnect_poll max_disconnect_poll blob_cache_size_check",
-    float: "leave_after ping_timeout",
-    seconds_or_off: "ping_interval",
-    _bytes: "cache_size blob_cache_size",
-    str: "storage name client var cache blob_dir client_label prefer on_delisted on_behind database"
-    " username password realm",
-}
-_CONVERTERS = {name: convert for convert, names in _KINDS.items() for name in names.split()}
+# How a kind of option is read, how it is written, and which are of that kind.
+_KINDS: Sequence[tuple[Callable[[str], Any], str, str]] = (
+    (
+        _boolean,
+        "1 or 0, on or off, true or false, yes or no",
+        "wait read_only read_only_fallback server_sync shared_blob_dir drop_cache_rather_verify"
+        " wait_for_server_on_startup",
+    ),
+    (
+        int,
+        "a whole number",
+        "wait_timeout min_disconnect_poll max_disconnect_poll blob_cache_size_check",
+    ),
+    (float, "a number of seconds", "leave_after ping_timeout"),
+    (seconds_or_off, "a number of seconds, or off", "ping_interval"),
+    (_bytes, "a number of bytes, such as 20MB", "cache_size blob_cache_size"),
+    (
+        str,
+        "text",
+        "storage name client var cache blob_dir client_label prefer on_delisted on_behind database"
+        " username password realm",
+    ),
+)
+_CONVERTERS = {name: (convert, kind) for convert, kind, names in _KINDS for name in names.split()}
 
 
 def resolve(uri: str) -> tuple[Callable[[], FollowingStorage], dict[str, str]]:
@@ -70,21 +95,40 @@ def resolve(uri: str) -> tuple[Callable[[], FollowingStorage], dict[str, str]]:
     hosts, slash, rest = uri.removeprefix(SCHEME).partition("/")
     path, _, query = rest.partition("?")
     if not uri.startswith(SCHEME) or not slash:
-        raise BadInput(f"no URI of a ZEO client: {uri}", hint=f"write {SCHEME}host:2181,host:2181/path?storage=1")
+        raise BadInput(
+            f"no URI of a ZEO client: {shown(uri)}", hint=f"write {SCHEME}host:2181,host:2181/path?storage=1"
+        )
+    if "@" in hosts:
+        raise BadInput(
+            f"a URI of a ZEO client has no user and no password: {shown(uri)}",
+            hint="ZEO has no passwords; for those of ZooKeeper open a registry with auth=, and zkfleet.zeo.DB with it",
+        )
     path = paths.check("/" + unquote(path))
     options: dict[str, Any] = {}
     others: dict[str, str] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in _CONVERTERS:
+        if name in _CONVERTERS:
+            options[name] = _converted(name, text, options.get(name))
+        else:
             others[name] = text
-            continue
-        try:
-            options[name] = _CONVERTERS[name](text)
-        except ValueError as exc:
-            raise BadInput(f"{uri}: {name}: {exc}", hint="percent-encode what is special in a URI") from exc
     chroot = others.pop("chroot", "")
     where = f"{hosts}{paths.check(chroot) if chroot else ''}" if hosts else None
     return lambda: client(where, path, **options), others
+
+
+def _converted(name: str, text: str, before: Any) -> Any:
+    """Return the value of an option; `prefer` may be repeated."""
+    convert, kind = _CONVERTERS[name]
+    try:
+        value = convert(text)
+    except ValueError as exc:
+        raise BadInput(f"{name}={text}: this is not {kind}", hint=f"write {kind}") from exc
+    return value if name != "prefer" or before is None else [*([before] if isinstance(before, str) else before), value]
+
+
+def shown(uri: str) -> str:
+    """Return a URI without its secrets and options, for people."""
+    return re.sub(r"//[^/]*@", "//...@", uri).partition("?")[0]
 
 
 def database(where: Path | str) -> ZODB.DB:
@@ -103,7 +147,7 @@ def database(where: Path | str) -> ZODB.DB:
     names = {"database_name": others.pop("database_name")} if "database_name" in others else {}
     if others:
         raise BadInput(
-            f"{where}: no parameter of a client: {', '.join(others)}", hint="zodburi knows those of databases"
+            f"{shown(where)}: no parameter of a client: {', '.join(others)}", hint="zodburi knows those of databases"
         )
     storage = open_storage()
     try:

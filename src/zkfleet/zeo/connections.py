@@ -17,7 +17,8 @@ from ZEO.StorageServer import ZEOStorage, run_in_thread
 from ZODB.serialize import referencesf
 
 from zkfleet.errors import BadInput
-from zkfleet.zeo.described import IDENTITY, PACK_TAKES_GC, TRANSIENT
+from zkfleet.zeo.blobs import token_of
+from zkfleet.zeo.described import BLOBS, IDENTITY, PACK_TAKES_GC, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on
 from zkfleet.zeo.kernel import keep_alive
 from zkfleet.zeo.messages import GREETING, KEEP_ALIVE, REGISTRATION, Call, Doorway, call_of, unpickle
@@ -116,7 +117,7 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     _with_blobs: Collection[bytes] = ()
 
     def get_info(self) -> dict[str, Any]:
-        """Tell about the storage; also its identity, if it has one, and whether that is new at each start."""
+        """Tell about the storage; also its identity, whether that is new at each start, and the token of its blobs."""
         info: dict[str, Any] = super().get_info()
         if identity := self.server.identities.get(self.storage_id):
             info[IDENTITY] = identity
@@ -124,6 +125,8 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
             info[TRANSIENT] = True
         if is_on(PACKS):
             info[PACK_TAKES_GC] = takes_gc(self.storage)
+        if token := token_of(self.storage):
+            info[BLOBS] = token
         return info
 
     def pack(self, time: float, wait: bool = True, gc: bool | None = None) -> Any:

@@ -15,6 +15,8 @@ PRIMARY = "primary"
 IDENTITY = "zkfleet.database"
 # The key, in what its server tells clients of a storage: True if it is another database at each start, else absent.
 TRANSIENT = "zkfleet.transient"
+# The key, in what its server tells clients of a storage: the token in its folder for blobs.
+BLOBS = "zkfleet.blobs"
 # The key, in what a server says when it is asked how it is, of who holds a storage's commit lock.
 LOCK_HOLDER = "zkfleet.lock_holder"
 # The key, in the same, of the storage's pack that is under way or was the last one.

@@ -19,18 +19,20 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ZEO.asyncio.client import ClientIO, ClientThread, Fallback
+from ZEO.asyncio.client import ClientIO, Fallback
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.utils import z64
 
 from zkfleet.errors import BadInput, ServerBehind, WrongDatabase
+from zkfleet.zeo.blobs import check_shared
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import Candidate, Choice
 from zkfleet.zeo.insides import Repair
 from zkfleet.zeo.move import ALL_MAY_WAIT, WHAT_IS_UNDER_WAY_MAY_TAKE, NotNow, caught_up, standstill
 from zkfleet.zeo.options import Settings
 from zkfleet.zeo.peer import FIRST_PAUSE, Peer
-from zkfleet.zeo.reasons import Address, Reasons
+from zkfleet.zeo.reasons import Address, Reasons, spelled
+from zkfleet.zeo.requests import NEEDS, RequestingIO, RequestingThread
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ FOLLOWING = Repair(
     "following addresses",
     "addresses are followed by new_addr, which may break waiting calls; silent servers are not noticed",
     (
+        *NEEDS,
         CLIENT + "ClientThread(addrs, client, cache, storage_key, read_only, timeout, ssl, ssl_server_hostname)",
         CLIENT + "ClientRunner.load_before(oid, tid)",
         CLIENT + "ClientRunner.setup_delegation(loop)",
@@ -93,7 +96,7 @@ FOLLOWING = Repair(
 )
 
 
-class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
+class Link(RequestingIO):
     """A client's connection to whichever server is right.
 
     ZEO makes its `ClientIO` itself; `begin` makes it one of ours before it has
@@ -106,7 +109,6 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         database: the identity of what is followed; "" while it is not known.
     """
 
-    loop: asyncio.AbstractEventLoop
     protocol: Peer | None
     protocols: list[Peer]
     connected: "asyncio.Future[None] | None"
@@ -125,7 +127,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         self._reasons = Reasons(waits_for_behind=settings.on_behind != "refuse")
         self._sought_since = self.loop.time()
         self._gone_since: float | None = None
-        self._stays_until = 0.0
+        self._stays_until, self._warned_of_blobs = 0.0, False
         self._watch = self.loop.create_task(self._look_now_and_then())
 
     # -- following
@@ -232,8 +234,10 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
 
         Raises:
             WrongDatabase, ServerBehind: it is not.
+            BadInput: it has another folder for blobs than the one that we share with it.
         """
         self._check_database(peer)
+        self._check_blobs(peer)
         old = self.protocol
         if old is None:
             if self._is_behind(server_tid):
@@ -285,6 +289,18 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         if self.database and not found:
             logger.warning("zeo_database_unknown server=%s: it does not say whether it has %s", peer, self.database)
 
+    def _check_blobs(self, peer: Peer) -> None:
+        storage = self.client
+        if not storage.shared_blob_dir or check_shared(storage.blob_dir, peer.blobs, server=str(peer)):
+            return
+        if not self._warned_of_blobs:
+            self._warned_of_blobs = True
+            logger.warning(
+                "zeo_blobs_unchecked server=%s blob_dir=%s: it does not say which folder is its own",
+                peer,
+                storage.blob_dir,
+            )
+
     def _is_behind(self, server_tid: bytes | None) -> bool:
         return bool((self.cache.getLastTid() or z64) > (server_tid or z64))
 
@@ -304,6 +320,8 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
         """Look for another server, if that was the one in use."""
         if protocol is self.protocol:
             if protocol is not None:
+                self.loss = protocol.loss
+                logger.warning("zeo_server_lost server=%s reason=%s", protocol, protocol.reason)
                 self.client.notify_disconnected()
             if self.ready:
                 self.ready = self.operational = False
@@ -319,7 +337,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
     def note(self, peer: Peer, exc: Exception) -> None:
         """Remember why a server cannot be had, and see who else may be tried."""
         if self._is_news(peer, exc):
-            logger.info("zeo_server_not_reached server=%s reason=%s", peer, exc)
+            logger.info("zeo_server_not_reached server=%s reason=%s", peer, spelled(exc))
         self.loop.call_soon(self.dial)
 
     def register_failed(self, peer: Peer, exc: Exception) -> None:
@@ -328,7 +346,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             exc = BadInput(f"{peer}: it has no storage {self.storage_key!r}", hint="name it with storage=")
         if not peer.closed:
             if self._is_news(peer, exc):
-                logger.warning("zeo_server_refused server=%s reason=%s", peer, exc)
+                logger.warning("zeo_server_refused server=%s reason=%s", peer, spelled(exc))
             peer.close()
             self._let_rest(peer, REST)
         if peer is self.protocol:
@@ -383,7 +401,7 @@ class Link(ClientIO):  # type: ignore[misc]  # ZEO has no types
             gone.add_done_callback(self.closing_protocol_futures.discard)
 
 
-class LinkThread(ClientThread):  # type: ignore[misc]  # ZEO has no types
+class LinkThread(RequestingThread):
     """ZEO's thread for a client, with a `Link` on it; made by `ClientStorage`.
 
     Attributes:
@@ -399,6 +417,7 @@ class LinkThread(ClientThread):  # type: ignore[misc]  # ZEO has no types
         """Make what lives on the loop."""
         super().setup_delegation(loop)
         Link.begin(self.client, *self._ours)
+        self.delegate()
 
     def load_before(self, oid: bytes, tid: bytes) -> Any:
         """Load what the cache has not: beside the way to the server the lock costs nothing."""

@@ -103,6 +103,8 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
         raise BadInput(
             "read_only and read_only_fallback exclude each other", hint="read_only_fallback writes if it can"
         )
+    if theirs.get("shared_blob_dir") and not theirs.get("blob_dir"):
+        raise BadInput("shared_blob_dir needs blob_dir", hint="name the server's folder for blobs as blob_dir")
     if "prefer" in ours:
         ours["prefer"] = preference(ours["prefer"])
     return Settings(mode=_mode(theirs), **ours), theirs

@@ -7,16 +7,18 @@ All on the thread of ZEO's loop, for the `Link` that made it.
 
 import asyncio
 import contextlib
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.client import Fallback, Protocol
 from ZODB.POSException import ReadOnlyError
 
 from zkfleet.endpoints import Endpoint
-from zkfleet.zeo.described import IDENTITY
+from zkfleet.zeo.described import BLOBS, IDENTITY
 from zkfleet.zeo.kernel import Sent, keep_alive, sent
+from zkfleet.zeo.reasons import spelled, with_name
 from zkfleet.zeo.silence import Action, Silence
 
 if TYPE_CHECKING:
@@ -36,18 +38,24 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         failed: whether a try to reach it failed since it was last told to try.
         is_taken: whether it is the one in use, or was.
         database: the identity of what it serves; "" if it does not say, or not yet.
+        blobs: the token of its folder for blobs; "" as before.
+        transaction: the id of the one that began there last, None if none did.
+        reason: why the connection ended.
     """
 
     data_received: Callable[[bytes], None]
+    write_message: Callable[[bytes], None]
+    write_message_iter: Callable[[Iterable[bytes]], None]
     read_only: Any
 
     def __init__(self, link: "Link", address: tuple[str, int]) -> None:
         self.link = link
-        self.failed = self.is_taken = self._greeted = self._was_heard = False
-        self.database = ""
+        self.failed = self.is_taken = self._greeted = self._was_heard = self._was_given_up = False
+        self.database = self.blobs = ""
         self._sent = Sent()
         self._retry = asyncio.Event()
-        self._reason: Exception | None = None
+        self.transaction: int | None = None
+        self.reason = "the connection was closed"
         self._silence: Silence | None = None
         super().__init__(
             link.loop,
@@ -63,6 +71,11 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
     def __str__(self) -> str:
         return str(Endpoint(*self.addr))
 
+    @property
+    def loss(self) -> str:
+        """Which server this was, and why the connection ended."""
+        return with_name(str(self), self.reason)
+
     # -- reaching it
 
     def connect(self) -> None:
@@ -73,7 +86,7 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         """Schedule the end; that of the client waits for what is scheduled."""
         if self._connecting is not None:
             self.link.see_off(self._connecting)
-        super().close(exc)
+        super().close(exc or self.loss)
 
     def try_now(self) -> None:
         """Try at once, if it is not connected: somebody has heard that the server is there."""
@@ -90,11 +103,15 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
                 return
             except Exception as exc:  # whatever it is: nobody else would try again
                 self.failed = True
-                self.link.note(self, exc)
+                late = isinstance(exc, TimeoutError) and not str(exc)
+                self.link.note(self, TimeoutError(self._no_connection()) if late else exc)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._retry.wait(), pause * (1 + random.random()))
                 pause = FIRST_PAUSE
             pause = min(2 * pause, self.connect_poll)
+
+    def _no_connection(self) -> str:
+        return f"no connection could be made in {self.link.settings.ping_timeout:g} s"
 
     async def _try(self) -> None:
         host, port = self.addr
@@ -108,8 +125,23 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
             one = transport.get_extra_info("socket")
             keep_alive(one, idle=interval, every=timeout / 3, times=3, at_most=interval + timeout)
         super().connection_made(transport)
+        self._write_while_open(transport)
         self._listen()
         self._silence = Silence(interval, timeout, now=self.loop.time())
+
+    # asyncio says of a connection that broke only in the next turn of the loop,
+    # and warns of each message that is written until then.
+    def _write_while_open(self, transport: Any) -> None:
+        write, write_all = self.write_message, self.write_message_iter
+
+        def write_message(message: bytes) -> None:
+            if not transport.is_closing():
+                write(message)
+
+        def write_message_iter(messages: Iterable[bytes]) -> None:
+            write_all(itertools.takewhile(lambda _message: not transport.is_closing(), messages))
+
+        self.write_message, self.write_message_iter = write_message, write_message_iter
 
     def finish_connection(self, protocol_version: bytes) -> None:
         """Go on to register: it has greeted."""
@@ -122,7 +154,7 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         try:
             server_tid = await self._register()
             info = await self.server_call("get_info")
-            self.database = str(info.get(IDENTITY, ""))
+            self.database, self.blobs = str(info.get(IDENTITY, "")), str(info.get(BLOBS, ""))
             async with link.register_lock:
                 await link.register(self, server_tid)
         except Exception as exc:  # ZEO heeds none that ends here, and nobody would try again
@@ -195,13 +227,14 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
 
     def give_up(self, reason: str) -> None:
         """Break the connection; whoever waits for an answer is told so at once."""
-        self._reason = ConnectionAbortedError(f"{self}: {reason}")
+        self.reason, self._was_given_up = reason, True
         self.sm_protocol.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        reason = self._reason or exc
+        """End; whoever waits for an answer hears which server it was, and why."""
         if not self.closed:
+            if not self._was_given_up:
+                self.reason = spelled(exc) if exc else "the server closed the connection"
             self.failed = True
-            self.link.note(self, reason or ConnectionResetError("the server closed the connection"))
-        super().connection_lost(reason)
+            self.link.note(self, ConnectionResetError(self.reason))
+        super().connection_lost(ConnectionResetError(self.loss))

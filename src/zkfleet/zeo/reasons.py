@@ -32,7 +32,7 @@ class Reasons:
         self._problems[address] = (problem, now)
         if isinstance(problem, ServerBehind):  # by how much changes all the time
             return not isinstance(known, ServerBehind)
-        return str(known) != str(problem)
+        return known is None or spelled(known) != spelled(problem)
 
     def _problem(self, address: Address) -> Exception | None:
         return self._problems.get(address, (None,))[0]
@@ -88,9 +88,15 @@ class Reasons:
     def why(self, addresses: Sequence[Address], left_out: Mapping[str, Exception]) -> str:
         """Return what is wrong with each server; arguments as for `final`."""
         tried = [(str(Endpoint(*address)), self._problem(address) or "no answer yet") for address in addresses]
-        said = [_with_name(name, problem) for name, problem in [*tried, *left_out.items()]]
+        said = [with_name(name, problem) for name, problem in [*tried, *left_out.items()]]
         return "; ".join(said) or "no server is registered"
 
 
-def _with_name(name: str, problem: object) -> str:
-    return str(problem) if str(problem).startswith(f"{name}: ") else f"{name}: {problem}"
+def spelled(problem: object) -> str:
+    """Return an error in its own words, or its name if it has none."""
+    return str(problem) or type(problem).__name__
+
+
+def with_name(name: str, problem: object) -> str:
+    """Return an error in its own words, after the name of the server that it is about."""
+    return spelled(problem) if spelled(problem).startswith(f"{name}: ") else f"{name}: {spelled(problem)}"

@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ZEO.asyncio.client import ClientIO, ClientThread
@@ -23,6 +22,7 @@ from zkfleet.errors import BadInput, WrongDatabase
 from zkfleet.registry import InvalidProvider, ProvidersView, Registry
 from zkfleet.zeo import fork, loads
 from zkfleet.zeo.boundary import Boundary
+from zkfleet.zeo.cache_file import client_files, remember, remembered
 from zkfleet.zeo.candidates import choose
 from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.insides import Repair, is_on, require
@@ -44,6 +44,7 @@ STORAGE = Repair(
         "ZEO.ClientStorage:ClientStorage(_client_factory)",
         "ZEO.ClientStorage:ClientStorage.__init__ sets _async, _async_iter, _cache, _call, _is_read_only, _server",
         "ZEO.ClientStorage:ClientStorage.__init__ sets _storage, _wait",
+        "ZEO.ClientStorage:ClientStorage._check_trans(trans, meth)",
         "ZEO.ClientStorage:ClientStorage.close",
         "ZEO.ClientStorage:ClientStorage.loadBefore",
         "ZEO.ClientStorage:ClientStorage.new_addr(addr)",
@@ -113,7 +114,8 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             self._providers = undo.enter_context(contextlib.closing(registry.providers(path)))
             storage = options.get("storage") or ONLY_STORAGE
             options["name"] = options.get("name") or f"{storage}@{registry.session.hosts}{path}"
-            super().__init__([], wait=False, _client_factory=self._start_thread, **options)
+            with client_files(options):
+                super().__init__([], wait=False, _client_factory=self._start_thread, **options)
             undo.callback(super().close)
             fork.disable_in_children(self)
             loads.shorten_failures()
@@ -127,7 +129,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
     def _start_thread(self, addresses: Any, storage: Any, cache: Any, *args: Any, **options: Any) -> ClientThread:
         if not is_on(FOLLOWING):
             return ClientThread(addresses, storage, cache, *args, **options)
-        told, kept = self._settings.database, _remembered(cache)
+        told, kept = self._settings.database, remembered(cache)
         if told and kept and told != kept:
             cache.close()
             raise WrongDatabase(cache.path, found=kept, expected=told)
@@ -180,7 +182,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self._fresh_oids.change_server()
         super().notify_connected(conn, info)
         self.outages.over(time.monotonic())
-        _remember(self._cache, self.database)
+        remember(self._cache, self.database)
 
     def notify_disconnected(self) -> None:
         """Take note that there is no server."""
@@ -197,7 +199,8 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
     # change their minds in the middle would wait for each other's locks.
     def sortKey(self) -> str:  # noqa: N802  the name is ZODB's
         """Return what orders this storage among others in a transaction: the same for all clients of a database."""
-        super().sortKey()  # which raises if there never was a server
+        if not self._sort_key:
+            raise ClientDisconnected(f"{self.path}: no server was met yet")
         return self._sort_key
 
     def tpc_begin(self, txn: Any, tid: bytes | None = None, status: str = " ") -> None:
@@ -218,6 +221,13 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         except BaseException:
             self._boundary.leave(txn)
             raise
+
+    def _check_trans(self, trans: Any, meth: str) -> Any:
+        try:
+            return super()._check_trans(trans, meth)
+        except ClientDisconnected as exc:
+            loss = getattr(self._server.client, "loss", "") or "the connection was lost"
+            raise ClientDisconnected(f"{loss}; {meth} of a transaction that began there") from exc
 
     def _has_begun(self, txn: Any) -> bool:
         try:
@@ -290,29 +300,3 @@ def _place(hosts: str, path: str) -> str:
     """Return where a path is, the same in whatever order hosts are given, and whether or not with a chroot."""
     members, slash, chroot = hosts.partition("/")
     return ",".join(sorted(set(members.lower().split(",")))) + slash + chroot + path
-
-
-# -- what a cache is of
-
-
-def _remembered(cache: Any) -> str:
-    """Return the identity of the database that a cache file is of, "" if it is not known."""
-    try:
-        return _beside(cache).read_text(encoding="ascii").strip() if cache.path else ""
-    except (OSError, UnicodeError):
-        return ""
-
-
-def _remember(cache: Any, database: str) -> None:
-    if not (database and cache.path) or _remembered(cache) == database:
-        return
-    draft = Path(cache.path + ".database.new")
-    try:
-        draft.write_text(database + "\n", encoding="ascii")
-        draft.replace(_beside(cache))
-    except OSError as exc:  # the server is there all the same
-        logger.warning("zeo_cache_without_database file=%s reason=%s", _beside(cache), exc)
-
-
-def _beside(cache: Any) -> Path:
-    return Path(cache.path + ".database")

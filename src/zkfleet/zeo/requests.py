@@ -1,0 +1,145 @@
+"""How do requests get to the server in use, and what do callers hear if it is lost?
+
+ZEO's requests, repaired: what is asked while the connection breaks waits for
+the next one or fails by `ClientDisconnected`, with the server and the reason;
+what is only sent, without an answer, is dropped without a word, because whoever
+sent it learns of the loss by the next request that wants an answer.  What is
+part of a transaction goes to the server where that began, and to no other one,
+which would break the connection for it.
+
+All on the thread of ZEO's loop, but for `RequestingThread`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ZEO.asyncio.client import ClientIO, ClientThread
+from ZEO.Exceptions import ClientDisconnected
+
+if TYPE_CHECKING:
+    from zkfleet.zeo.peer import Peer
+
+logger = logging.getLogger(__name__)
+
+# Requests whose last argument is the id of their transaction.
+OF_TRANSACTION = frozenset(
+    ["checkCurrentSerialInTransaction", "deleteObject", "restorea", "storea", "storeBlobShared", "undoa", "vote"]
+)
+IO = "ZEO.asyncio.client:ClientIO."
+NEEDS = (
+    IO + "_prefetch_co(oid, tid)",
+    IO + "await_operational_co(timeout)",
+    IO + "call_async(method, args)",
+    IO + "call_async_iter(it)",
+    IO + "call_sync_co(method, args, timeout)",
+    IO + "load_before_co(oid, tid, timeout)",
+    IO + "operational",
+    IO + "prefetch_co(oids, tid)",
+    IO + "protocol",
+    IO + "tpc_finish_co(tid, updates, f)",
+    "ZEO.asyncio.base:ZEOBaseProtocol.call_async(method, args)",
+    "ZEO.asyncio.base:ZEOBaseProtocol.call_async_iter(it)",
+    "ZEO.asyncio.client:ClientRunner.async_(method)",
+    "ZEO.asyncio.client:ClientRunner.async_iter(it)",
+    "ZEO.asyncio.client:ClientRunner.setup_delegation sets call_sync_co, load_before_co",
+    "ZEO.asyncio.client:Protocol.call_sync(method, args)",
+    "ZEO.asyncio.client:Protocol.load_before(oid, tid)",
+    "ZEO.cache:ClientCache.loadBefore(oid, before_tid)",
+)
+
+
+class RequestingIO(ClientIO):  # type: ignore[misc]  # ZEO has no types
+    """What sends requests to the server in use.
+
+    Attributes:
+        loss: which server was lost last, and why; "" if none was.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    protocol: "Peer | None"
+    loss = ""
+
+    def gone(self) -> ClientDisconnected:
+        """Return what to raise where a server is needed, and nobody may wait for one."""
+        return ClientDisconnected(self.loss or "no server was met yet")
+
+    async def _server(self, timeout: float) -> "Peer":
+        deadline = self.loop.time() + timeout
+        while not self.operational:  # it may be lost again before we are woken
+            await self.await_operational_co(max(deadline - self.loop.time(), 0))
+        if self.protocol is None or self.protocol.closed:
+            raise self.gone()
+        return self.protocol
+
+    async def call_sync_co(self, method: str, args: Any, timeout: float) -> Any:
+        """Ask the server, when there is one, and return its answer."""
+        peer = await self._server(timeout)
+        if _is_elsewhere(peer, method, args):
+            raise self.gone()
+        return await peer.call_sync(method, args)
+
+    async def load_before_co(self, oid: bytes, tid: bytes, timeout: float) -> Any:
+        """Load a revision from the cache, or from the server when there is one."""
+        data = self.cache.loadBefore(oid, tid)
+        return data if data is not None else await (await self._server(timeout)).load_before(oid, tid)
+
+    async def tpc_finish_co(self, tid: int, updates: Any, f: Any) -> Any:
+        """Finish a transaction."""
+        if self.protocol is None or not self.operational or self.protocol.transaction != tid:
+            raise self.gone()
+        return await super().tpc_finish_co(tid, updates, f)
+
+    def call_async(self, method: str, args: Any) -> None:
+        """Tell the server something, if there is one."""
+        peer = self.protocol
+        if peer is None or peer.closed or _is_elsewhere(peer, method, args):
+            return
+        if method == "tpc_begin":
+            peer.transaction = args[0]
+        super().call_async(method, args)
+
+    def call_async_iter(self, it: Iterable[Any]) -> None:
+        """Send the server a blob, if the transaction began there."""
+        if self.protocol is not None and not self.protocol.closed and self.protocol.transaction is not None:
+            super().call_async_iter(it)
+
+    async def prefetch_co(self, oids: Any, tid: bytes) -> None:
+        """Load what will be needed soon, if there is a server."""
+        if self.operational:
+            await super().prefetch_co(oids, tid)
+
+    async def _prefetch_co(self, oid: bytes, tid: bytes) -> None:
+        try:
+            if self.protocol is not None:
+                await self.protocol.load_before(oid, tid)
+        except Exception as exc:  # it will be loaded when it is needed, and whoever needs it will hear of this
+            logger.debug("object_not_prefetched oid=%s reason=%s", oid.hex(), exc)
+
+
+def _is_elsewhere(peer: "Peer", method: str, args: Any) -> bool:
+    """Return whether a request is part of a transaction that did not begin at this server."""
+    return method in OF_TRANSACTION and args[-1] != peer.transaction
+
+
+class RequestingThread(ClientThread):  # type: ignore[misc]  # ZEO has no types
+    """What hands requests to a `RequestingIO`; from any thread."""
+
+    client: RequestingIO
+
+    def delegate(self) -> None:
+        """Send requests by the repaired ways; ZEO has noted those of before."""
+        self.call_sync_co, self.load_before_co = self.client.call_sync_co, self.client.load_before_co
+
+    def async_(self, method: str, *args: Any) -> None:
+        """Tell the server something."""
+        if not self.client.operational:
+            raise self.client.gone()
+        super().async_(method, *args)
+
+    def async_iter(self, it: Iterable[Any]) -> None:
+        """Tell the server several things."""
+        if not self.client.operational:
+            raise self.client.gone()
+        super().async_iter(it)
