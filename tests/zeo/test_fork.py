@@ -147,7 +147,7 @@ def test_a_child_may_end_and_close_what_it_cannot_use(fleet, server):
 
 def test_a_child_reads_with_a_database_of_its_own(fleet, server):
     hosts = fleet.session.hosts
-    with database(fleet, "/db") as found:
+    with database(hosts, "/db") as found:
         count(found)
 
         def read():

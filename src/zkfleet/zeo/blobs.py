@@ -31,9 +31,10 @@ def token_of(storage: Any) -> str:
     The first one to ask makes it.
     """
     helper = getattr(storage, "fshelper", None)
-    if helper is None or helper.layout_name == LAYOUT_OF_CACHES:
+    folder, layout = getattr(helper, "base_dir", None), getattr(helper, "layout_name", LAYOUT_OF_CACHES)
+    if not folder or layout == LAYOUT_OF_CACHES:
         return ""
-    file = Path(helper.base_dir) / MARK
+    file = Path(folder) / MARK
     try:
         if not file.exists():
             _write(file, uuid.uuid4().hex)
