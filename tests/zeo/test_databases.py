@@ -1,23 +1,33 @@
 import contextlib
+import copy
 import json
-import logging
 import shutil
 import subprocess
 import sys
+import threading
 import time
+import zlib
 
 import pytest
+import ZEO
 import ZODB
+from persistent import Persistent
 from persistent.mapping import PersistentMapping
 from ZODB.blob import BlobStorage
+from ZODB.Connection import TransactionMetaData
 from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
+from ZODB.scripts import repozo
 from ZODB.serialize import referencesf
 from ZODB.utils import load_current, z64
 
 from tests.zeo import making
-from zkfleet.zeo.databases import identify, is_transient
+from zkfleet.errors import BadInput
+from zkfleet.zeo import Server, roots
+from zkfleet.zeo.databases import give, identify, look
+from zkfleet.zeo.roots import with_identity
+from zkfleet.zeo.transience import is_transient
 
 
 def identity_of(file, **options):
@@ -65,21 +75,31 @@ def test_it_is_stamped_once(file):
 
 
 def test_a_new_database_has_the_root_that_zodb_makes(tmp_path):
-    identity_of(tmp_path / "ours.fs")
+    identity = identity_of(tmp_path / "ours.fs")
     with contextlib.closing(ZODB.DB(MappingStorage())) as db:
         theirs = load_current(db.storage, z64)[0]
     with contextlib.closing(FileStorage(str(tmp_path / "ours.fs"))) as storage:
-        assert load_current(storage, z64)[0] == theirs
+        assert load_current(storage, z64)[0] == with_identity(theirs, identity)
         with contextlib.closing(ZODB.DB(storage)) as db, db.transaction() as connection:
             assert isinstance(connection.root(), PersistentMapping)
+            assert dict(connection.root()) == {}
 
 
 def test_what_is_there_is_not_touched(file):
-    change_root(file)
-    with contextlib.closing(FileStorage(str(file))) as storage:
-        before = load_current(storage, z64)[0]
-        identify(storage)
-        assert load_current(storage, z64)[0] == before
+    """An application sees what it saw before, and writes what it wrote before."""
+    with contextlib.closing(ZODB.DB(FileStorage(str(file)))) as db, db.transaction() as connection:
+        connection.root().update(number=7, mapping=PersistentMapping(a=1), values=[1, "two", (3.0,), {4}])
+    identity = identity_of(file)
+    with contextlib.closing(ZODB.DB(FileStorage(str(file)))) as db, db.transaction() as connection:
+        root = connection.root()
+        assert type(root) is PersistentMapping
+        assert sorted(root) == ["mapping", "number", "values"]
+        assert dict(root["mapping"]) == {"a": 1}
+        assert root["values"] == [1, "two", (3.0,), {4}]
+        assert copy.copy(root) == root
+        assert identity not in repr(root)
+        root.clear()
+    assert identity_of(file) == identity
 
 
 def test_it_needs_no_class_of_the_application(file, monkeypatch):
@@ -102,14 +122,18 @@ def test_it_outlives_a_pack(file, forget):
     assert identity_of(file) == identity
 
 
-def test_it_outlives_changes_of_the_root(file):
+@pytest.mark.parametrize("times", [1, 150])
+@pytest.mark.parametrize("packed", [False, True])
+def test_it_outlives_changes_of_the_root(file, times, packed):
     identity = identity_of(file)
-    change_root(file, times=20)
+    change_root(file, times=times)
+    if packed:
+        pack(file)
     sidecar(file).unlink()
     assert identity_of(file) == identity
 
 
-def test_the_data_are_left_alone_while_any_revision_says_it(file):
+def test_the_data_are_left_alone_when_they_say_it(file):
     # A client that was about to change the root would have a conflict for it.
     identity_of(file)
     change_root(file)
@@ -148,7 +172,7 @@ def test_if_they_differ_the_data_are_right(file, caplog):
     identity = identity_of(file)
     sidecar(file).write_text(json.dumps({"database": "0" * 32}))
     assert identity_of(file) == identity
-    assert json.loads(sidecar(file).read_text()) == {"database": identity}
+    assert json.loads(sidecar(file).read_text())["database"] == identity
     assert "identity_differs" in caplog.text
 
 
@@ -157,7 +181,7 @@ def test_rubbish_beside_it_says_nothing(file, rubbish):
     identity = identity_of(file)
     sidecar(file).write_bytes(rubbish)
     assert identity_of(file) == identity
-    assert json.loads(sidecar(file).read_text()) == {"database": identity}
+    assert json.loads(sidecar(file).read_text())["database"] == identity
 
 
 @pytest.mark.parametrize("how", [{"read_only": True}, {"server_read_only": True}])
@@ -242,12 +266,53 @@ class Forgetful(MappingStorage):
     """Keeps data, and nothing about transactions."""
 
     def history(self, oid, size=1):
-        return [{**revision, "extension": {}} for revision in super().history(oid, size)]
+        raise NotImplementedError
+
+
+def test_a_storage_without_a_history_has_it_too():
+    storage = Forgetful()
+    assert identify(storage) == identify(storage) == look(storage).root
+
+
+class Odd(Persistent):
+    """No mapping."""
+
+
+def with_an_odd_root(storage):
+    with contextlib.closing(ZODB.DB(storage)) as db, db.transaction() as connection:
+        odd = Odd()
+        connection.add(odd)
+    record, _ = load_current(storage, odd._p_oid)
+    t = TransactionMetaData()
+    storage.tpc_begin(t)
+    storage.store(z64, load_current(storage, z64)[1], record, "", t)
+    storage.tpc_vote(t)
+    storage.tpc_finish(t)
+    return storage
+
+
+class Open(MappingStorage):
+    """Stays open."""
+
+    def close(self):
+        pass
+
+
+class ForgetfulAndOpen(Forgetful, Open):
+    pass
+
+
+def test_a_root_of_another_kind_has_it_in_the_log():
+    storage = with_an_odd_root(Open())
+    identity = identify(storage)
+    found = look(storage)
+    assert (found.root, found.log) == ("", identity)
+    assert identify(storage) == identity
 
 
 def test_a_storage_that_keeps_none_has_none(caplog):
     # It would be another after each restart, and its clients would take it for another database.
-    assert identify(Forgetful()) == ""
+    assert identify(with_an_odd_root(ForgetfulAndOpen())) == ""
     assert "database_without_identity" in caplog.text
 
 
@@ -272,7 +337,11 @@ def test_the_database_of_a_server_without_identities_is_left_alone():
 FULL = """
 import logging, resource, sys
 from ZODB.FileStorage import FileStorage
-from zkfleet.zeo.databases import identify, is_transient
+from zkfleet.errors import BadInput
+from zkfleet.zeo import Server, roots
+from zkfleet.zeo.databases import give, identify, look
+from zkfleet.zeo.roots import with_identity
+from zkfleet.zeo.transience import is_transient
 logging.basicConfig(level=logging.WARNING)
 storage = FileStorage(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
@@ -303,18 +372,190 @@ def test_a_disk_that_is_almost_full_has_room_for_the_file(file):
     assert done.stdout == f"{identity_of(file)!r}\n"
 
 
-def test_a_history_that_cannot_be_read_is_told(caplog):
-    class Broken(MappingStorage):
-        def history(self, oid, size=1):
-            raise ImportError("no such application")
-
-    with caplog.at_level(logging.WARNING):
-        assert identify(Broken()) == ""
-    assert "history_not_read" in caplog.text
-
-
 def test_a_file_that_was_empty_is_warned_of_once(tmp_path, caplog):
     for _ in range(2):
         with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"))) as storage:
             identify(storage)
     assert caplog.text.count("database_is_new") == 1
+
+
+# -- what is not known
+
+
+def without_an_identity(file):
+    """Data that were never served."""
+    change_root(file)
+    return file
+
+
+def test_data_that_are_not_those_that_were_here_get_a_new_one(file, tmp_path, caplog):
+    before = identity_of(file)
+    file.unlink()
+    shutil.copy(without_an_identity(tmp_path / "other.fs"), file)
+    assert identity_of(file) not in ("", before)
+    assert "identity_is_new" in caplog.text
+    assert "zkfleet zeo identify" in caplog.text
+    assert any(record.levelname == "ERROR" for record in caplog.records)
+
+
+def test_a_file_that_was_emptied_is_another_database(file, caplog):
+    before = identity_of(file)
+    file.unlink()
+    assert identity_of(file) not in ("", before)
+    assert "database_is_new" in caplog.text
+
+
+def test_what_may_not_be_written_and_is_not_known_is_not_claimed(file, tmp_path, caplog):
+    change_root(file)
+    identity_of(file, read_only=True)
+    file.unlink()
+    shutil.copy(without_an_identity(tmp_path / "other.fs"), file)
+    assert identity_of(file, read_only=True) == ""
+    assert "database_without_identity" in caplog.text
+
+
+def test_what_may_not_be_written_is_known_while_it_has_what_it_had(file):
+    change_root(file)
+    identity = identity_of(file, read_only=True)
+    change_root(file, times=3)
+    assert identity_of(file, read_only=True) == identity
+
+
+def test_data_that_never_had_one_are_told_of(file, caplog):
+    change_root(file)
+    identity = identity_of(file)
+    assert f"identity_is_new storage={file} database={identity}: it had none" in caplog.text
+
+
+def earlier(file, *, changes=0):
+    """Data as an earlier zkfleet left them: it says in the log alone who they are, and beside them."""
+    identity = "e" * 32
+    with contextlib.closing(FileStorage(str(file))) as storage:
+        t = TransactionMetaData("", "", {"zkfleet.database": identity})
+        storage.tpc_begin(t)
+        data, serial = load_current(storage, z64)
+        storage.store(z64, serial, data, "", t)
+        storage.tpc_vote(t)
+        storage.tpc_finish(t)
+    change_root(file, times=changes)
+    sidecar(file).write_text(json.dumps({"database": identity}))
+    return identity
+
+
+@pytest.mark.parametrize("changes", [0, 150])
+def test_what_an_earlier_zkfleet_wrote_into_the_log_counts(file, changes):
+    change_root(file)
+    identity = earlier(file, changes=changes)
+    sidecar(file).unlink()
+    assert identity_of(file) == identity
+    pack(file)
+    sidecar(file).unlink()
+    assert identity_of(file) == identity
+
+
+def test_so_does_what_it_wrote_beside_the_data(file):
+    change_root(file)
+    identity = earlier(file, changes=1)
+    pack(file)
+    assert identity_of(file) == identity
+
+
+# -- who knows better
+
+
+def test_an_identity_can_be_given(file):
+    change_root(file)
+    identity_of(file)
+    with contextlib.closing(FileStorage(str(file))) as storage:
+        give(storage, "a" * 32)
+    assert identity_of(file) == "a" * 32
+
+
+@pytest.mark.parametrize("wrong", ["", "a" * 31, "A" * 32, "g" * 32])
+def test_what_is_none_is_not_given(file, wrong):
+    with contextlib.closing(FileStorage(str(file))) as storage, pytest.raises(BadInput, match="no identity"):
+        give(storage, wrong)
+
+
+def test_what_is_not_kept_is_not_given(file):
+    change_root(file)
+    with (
+        contextlib.closing(FileStorage(str(file), read_only=True)) as storage,
+        pytest.raises(BadInput, match="not kept there"),
+    ):
+        give(storage, "a" * 32)
+
+
+# -- backups, other stores and wrappers
+
+
+def test_a_backup_by_repozo_is_the_same_database(file, tmp_path):
+    identity = identity_of(file)
+    change_root(file, times=150)
+    with contextlib.closing(FileStorage(str(file))) as storage:
+        storage.pack(time.time(), referencesf)
+    backups, restored = tmp_path / "backups", tmp_path / "restored.fs"
+    backups.mkdir()
+    for options in (["-B", "-r", str(backups), "-f", str(file)], ["-R", "-r", str(backups), "-o", str(restored)]):
+        repozo.main(options)
+    assert identity_of(restored) == identity
+
+
+def test_of_two_servers_of_one_store_both_take_what_the_first_one_wrote():
+    """Both find none; one writes, and the other one is about to."""
+    storage = MappingStorage()
+    looked = threading.Barrier(2)
+
+    class Shared:
+        """One store, to whoever opens it: another process's view of it."""
+
+        def __getattr__(self, name):
+            return getattr(storage, name)
+
+        def isReadOnly(self):
+            looked.wait(10)
+            return False
+
+    attempts = [making.Attempt(identify, Shared()) for _ in range(2)]
+    found = {one.outcome() for one in attempts}
+    assert found == {look(storage).root}
+
+
+@pytest.mark.parametrize("history", ["true", "false"])
+def test_a_relstorage_is_the_same_database_after_packs_and_on_all_its_servers(history, tmp_path):
+    pytest.importorskip("relstorage")
+    (tmp_path / "store").mkdir()
+    store = f"keep-history {history}\n<sqlite3>\ndata-dir {tmp_path}/store\n</sqlite3>"
+    config = "%import relstorage\n" + making.a_config(
+        address="127.0.0.1:0", storage=f"<relstorage 1>\n{store}\n</relstorage>"
+    )
+
+    def known(server):
+        with contextlib.closing(making.a_client((server.address.host, server.address.port))) as client:
+            return client._info["zkfleet.database"]
+
+    with Server(config) as server:
+        identity = known(server)
+        with contextlib.closing(ZEO.DB((server.address.host, server.address.port))) as db:
+            for number in range(5):
+                with db.transaction() as connection:
+                    connection.root()["number"] = number
+            db.pack()
+            with Server(config) as other:
+                assert known(other) == identity
+    with Server(config) as server:
+        assert known(server) == identity
+
+
+def test_a_compressed_root_carries_it_as_well():
+    record = roots.new_root()
+    changed = with_identity(b".z" + zlib.compress(record), "a" * 32)
+    assert changed.startswith(b".z")
+    assert zlib.decompress(changed[2:]) == with_identity(record, "a" * 32)
+    assert roots.identity_in(changed) == "a" * 32
+
+
+@pytest.mark.parametrize("record", [b"", b".z", b".z123", b"rubbish", b".enciphered", roots.new_root()[:-5]])
+def test_a_record_that_is_not_understood_is_left_alone(record):
+    assert with_identity(record, "a" * 32) is None
+    assert roots.identity_in(record) == ""

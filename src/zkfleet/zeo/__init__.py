@@ -27,9 +27,12 @@ and this is the only room that knows ZEO's insides.
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
     earlier                  what was said the last time
     connections, storage_server    ZEO's server, repaired, on a loop of its own
+    messages, arrivals       what clients may send; how many there may be, and by when they have registered
     inside                   what goes on in the servers of this process
     databases                which database a storage holds
     oid_supply               which ids it gives to new objects
+    roots, sidecar           how that is kept in the data, and beside them
+    transience               which storages are new databases at each start
     server, runner           the door for those who embed a server; a process of it
     settings                 how a server is configured
     service                  what is opened and closed with it:

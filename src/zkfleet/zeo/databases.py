@@ -1,63 +1,87 @@
 """Which database does a storage hold?
 
 The identity of what a storage holds, so that nobody takes another database for
-it.  It travels with the data: it is extension data of a transaction that
-stores the root again, byte for byte, and so is in every backup and copy.  Where
-that is lost, because the root was changed and the storage packed, a small file
-beside the data remembers.
+it.  It travels with the data, as an attribute of the root (`roots`), and is in all
+that is left of them by packs, copies and backups.  Roots that can carry none have
+it in the log, with a transaction that stores them again; a file beside the data
+remembers that of data that nobody may write (`sidecar`).
+
+What cannot be known is not claimed: data without an identity, where there was one,
+may be an older backup or another database, and get a new one, loudly.  A person
+who knows better says so with `zkfleet zeo identify`.
 
 Nothing stored is unpickled, so no application's classes are needed.  Called
 before a storage is served, by one thread.
 """
 
-import json
 import logging
-import os
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from persistent.mapping import PersistentMapping
 from ZEO.ClientStorage import ClientStorage
 from ZODB.Connection import TransactionMetaData
 from ZODB.DemoStorage import DemoStorage
 from ZODB.MappingStorage import MappingStorage
-from ZODB.POSException import POSKeyError
-from ZODB.serialize import ObjectWriter
+from ZODB.POSException import ConflictError, POSKeyError
 from ZODB.utils import load_current, z64
 
-from zkfleet.zeo.described import IDENTITY, TRANSIENT
+from zkfleet.errors import BadInput
+from zkfleet.zeo.described import IDENTITY
+from zkfleet.zeo.roots import identity_in, new_root, with_identity
+from zkfleet.zeo.sidecar import Remembered, Sidecar
+from zkfleet.zeo.transience import is_transient
 
 logger = logging.getLogger(__name__)
-SUFFIX = ".zkfleet"
 
-# Revisions of the root that are looked at, newest first.
-REVISIONS = 100
-
-
-# The kinds of storage that keep all in memory.  Exactly these: what is derived from one may keep it elsewhere.
-IN_MEMORY = {"ZODB.MappingStorage.MappingStorage", "tempstorage.TemporaryStorage.TemporaryStorage"}
+# Revisions of the root that are looked at where the root itself says nothing: all of them.
+REVISIONS = 1_000_000
+DIGITS = 32
+REMEDY = "if that is not the first time that it is served, see `zkfleet zeo identify`"
 
 
-def is_transient(storage: Any) -> bool:
-    """Tell whether a storage loses all that was written to it when it is closed: each start makes a new database."""
-    if isinstance(storage, ClientStorage):
-        return storage._info.get(TRANSIENT) is True
-    kind = f"{type(storage).__module__}.{type(storage).__name__}"
-    if kind in IN_MEMORY:
-        return True
-    inner = "changes" if isinstance(storage, DemoStorage) else _WRAPPED.get(kind)
-    return inner is not None and is_transient(getattr(storage, inner))
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a storage's identity, each "" if it is not.
+
+    Attributes:
+        root: what the root carries.
+        log: what the newest transaction says that stored the root and says something; looked for
+            if the root carries none.
+        beside: what the file beside the data remembers.
+        fits: whether the file was written for these data; looked for if they say nothing themselves.
+        tid: the last transaction, 16 hex digits.
+    """
+
+    root: str = ""
+    log: str = ""
+    beside: str = ""
+    fits: bool = False
+    tid: str = ""
+
+    @property
+    def known(self) -> str:
+        """What the data say themselves, or the file that was written for them."""
+        return self.root or self.log or (self.beside if self.fits else "")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever stored."""
+        return not self.tid.strip("0")
 
 
-# Where storages that lie around another one keep it.
-_WRAPPED = {
-    "ZODB.blob.BlobStorage": "_BlobStorage__storage",
-    "zc.zlibstorage.ZlibStorage": "base",
-    "zc.zlibstorage.ServerZlibStorage": "base",
-}
+def look(storage: Any) -> Evidence:
+    """Return what is known of a storage's identity; nothing is changed."""
+    last = storage.lastTransaction() or z64
+    root = identity_in(_root(storage)[1])
+    log = "" if root else _in_log(storage)
+    beside = Sidecar.of(storage)
+    remembered = beside.read() if beside else Remembered()
+    # It may take long to find a transaction in a large log.
+    needed = bool(remembered.database) and not (root or log)
+    return Evidence(root, log, remembered.database, needed and _fits(storage, remembered.tid, last), last.hex())
 
 
 def identify(storage: Any, *, read_only: bool = False) -> str:
@@ -75,23 +99,87 @@ def identify(storage: Any, *, read_only: bool = False) -> str:
         return str(storage._info.get(IDENTITY, ""))
     if is_transient(storage):
         return _identify_transient(storage, read_only=read_only)
-    known = _in_data(storage)
-    beside = _Sidecar.of(storage)
-    remembered = beside.read() if beside else ""
-    if known and remembered not in ("", known):
-        logger.warning("identity_differs data=%s file=%s beside=%s: the data are right", known, remembered, beside)
-    identity = known or remembered or uuid.uuid4().hex
-    kept = known == identity
-    if not (known or remembered) and storage.lastTransaction() in (None, z64):
-        logger.warning("database_is_new storage=%s: nothing was in it; is its path right?", storage.getName())
-    if not kept and not read_only and not storage.isReadOnly():
-        kept = _stamp(storage, identity) and _in_data(storage) == identity
-    if beside and remembered != identity:
-        kept = beside.write(identity) or kept
-    if kept or known or remembered:
+    found = look(storage)
+    may_write = not (read_only or storage.isReadOnly())
+    if found.beside and not found.known and not may_write:
+        logger.error(
+            "database_without_identity storage=%s: these are not the data of which the file beside them says %s, or"
+            " older ones; clients cannot tell them from others. See `zkfleet zeo identify`",
+            storage.getName(),
+            found.beside,
+        )
+        return ""
+    identity = found.known or uuid.uuid4().hex
+    _tell(storage, found, identity)
+    return _keep(storage, found, identity, may_write=may_write)
+
+
+def give(storage: Any, identity: str) -> None:
+    """Give what a storage holds an identity, in place of any that it has.
+
+    Raises:
+        BadInput: that is no identity, or it could not be kept.
+    """
+    if len(identity) != DIGITS or set(identity) - set("0123456789abcdef"):
+        raise BadInput(f"{identity!r} is no identity of a database", hint=f"it has {DIGITS} hexadecimal digits")
+    if isinstance(storage, ClientStorage) or is_transient(storage) or storage.isReadOnly():
+        raise BadInput(f"{storage.getName()}: its identity is not kept there", hint="name the storage that it is in")
+    _stamp(storage, identity, over=look(storage).root)
+    found = look(storage)
+    if (found.root or found.log) != identity:
+        raise BadInput(f"{storage.getName()}: the identity could not be written into it", hint="its log says why")
+    _remember(storage, found, identity)
+
+
+def _tell(storage: Any, found: Evidence, identity: str) -> None:
+    """Say what is new, or odd, about an identity."""
+    name = storage.getName()
+    if found.known:
+        if found.beside not in ("", identity):
+            logger.warning(
+                "identity_differs storage=%s data=%s file=%s: the data are right", name, identity, found.beside
+            )
+    elif found.beside and not found.empty:
+        logger.error(
+            "identity_is_new storage=%s database=%s before=%s: the data do not say that they are the database that was"
+            " here before. Its clients refuse it, and must. If this is that database, restored from a backup, say so"
+            " with `zkfleet zeo identify`",
+            name,
+            identity,
+            found.beside,
+        )
+    elif not found.empty:
+        logger.warning("identity_is_new storage=%s database=%s: it had none; %s", name, identity, REMEDY)
+    else:
+        logger.warning("database_is_new storage=%s: nothing was in it; is its path right?", name)
+
+
+def _keep(storage: Any, found: Evidence, identity: str, *, may_write: bool) -> str:
+    """Write an identity where it is not yet, and return it; "" if it is nowhere."""
+    kept = bool(found.root or found.log)
+    if may_write and not found.root and (not kept or with_identity(_root(storage)[1], identity) is not None):
+        if not _stamp(storage, identity) and not kept:
+            # Another server of the same store may have been faster.
+            other = look(storage)
+            found, identity = (other, other.root or other.log) if other.root or other.log else (found, identity)
+        now = _root(storage)[1]
+        kept = identity_in(now) == identity or kept or _in_log(storage) == identity
+    kept = _remember(storage, found, identity) or kept
+    if kept or found.known:
         return identity
     logger.warning("database_without_identity storage=%s: it could not be kept", storage.getName())
     return ""
+
+
+def _remember(storage: Any, found: Evidence, identity: str) -> bool:
+    """Have the file beside the data remember it, and tell whether it does."""
+    beside = Sidecar.of(storage)
+    if beside is None:
+        return False
+    if found.beside == identity and (found.fits or found.root or found.log):
+        return True
+    last = storage.lastTransaction() or z64
+    return beside.write(Remembered(identity, last.hex()))
 
 
 def _identify_transient(storage: Any, *, read_only: bool) -> str:
@@ -102,28 +190,57 @@ def _identify_transient(storage: Any, *, read_only: bool) -> str:
     """
     own = storage.changes if isinstance(storage, DemoStorage) else storage
     # Others, such as a `TemporaryStorage`, have no history to be asked.
-    known = _in_data(own) if isinstance(own, MappingStorage) else ""
+    known = _in_log(own) if isinstance(own, MappingStorage) else ""
     if known:
         return known
     identity = uuid.uuid4().hex
     logger.info("database_is_transient storage=%s: it is in memory, and a new one at each start", storage.getName())
     if not read_only and not storage.isReadOnly():
-        _stamp(storage, identity)
+        _stamp(storage, identity, over=identity_in(_root(storage)[1]))
     return identity
 
 
 # -- in the data
 
 
-def _in_data(storage: Any) -> str:
-    """Return what the newest revision of the root says that says something, or ""."""
+def _fits(storage: Any, tid: str, last: bytes) -> bool:
+    """Tell whether data have the transaction that a file beside them names; an earlier zkfleet named none."""
+    if not tid:
+        return bool(last != z64)
+    try:
+        named = bytes.fromhex(tid)
+        if last <= named:
+            return last == named
+        with _closing(storage.iterator(named, named)) as transactions:
+            return any(True for _ in transactions)
+    except Exception as exc:  # a storage of another make may have no log, or an odd one
+        logger.warning("log_not_read storage=%s reason=%r", storage.getName(), exc)
+        return False
+
+
+@contextmanager
+def _closing(iterator: Any) -> Iterator[Any]:
+    """Close an iterator of a storage in the end, if it is one that can be closed."""
+    try:
+        yield iterator
+    finally:
+        getattr(iterator, "close", lambda: None)()
+
+
+def _in_log(storage: Any) -> str:
+    """Return what the newest transaction says that stored the root and says something, or ""."""
     try:
         revisions = storage.history(z64, size=REVISIONS)
     except POSKeyError:
         return ""
     # What a storage of another make may raise is not known, and it is to be served all the same.
     except Exception as exc:
-        logger.warning("history_not_read storage=%s reason=%r", storage.getName(), exc)
+        logger.info(
+            "history_not_read storage=%s kind=%s reason=%r: the identity is looked for in the root alone",
+            storage.getName(),
+            type(storage).__name__,
+            exc,
+        )
         return ""
     return next(filter(None, map(_said, revisions)), "")
 
@@ -135,19 +252,30 @@ def _said(revision: Mapping[str, Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _stamp(storage: Any, identity: str) -> bool:
-    """Write an identity into the data, and tell whether that could be done."""
+def _stamp(storage: Any, identity: str, *, over: str = "") -> bool:
+    """Write an identity into the data, and tell whether that could be done.
+
+    Args:
+        storage: where to.
+        identity: what is written.
+        over: what the root carries; if it is another one meanwhile, that stays.
+    """
     transaction = TransactionMetaData("", "zkfleet: identity of this database", {IDENTITY: identity})
     try:
         storage.tpc_begin(transaction)
         try:
             serial, record = _root(storage)
-            storage.store(z64, serial, record, "", transaction)
+            if identity_in(record) != over:
+                raise ConflictError("the root has got another identity")
+            storage.store(z64, serial, with_identity(record, identity) or record, "", transaction)
             storage.tpc_vote(transaction)
         except BaseException:
             storage.tpc_abort(transaction)
             raise
         storage.tpc_finish(transaction)
+    except ConflictError as exc:
+        logger.info("identity_not_stamped storage=%s reason=%s: another server writes to it", storage.getName(), exc)
+        return False
     except Exception as exc:  # a full disk, say: the server is to serve what it has
         logger.warning("identity_not_stamped storage=%s reason=%r", storage.getName(), exc)
         return False
@@ -159,51 +287,5 @@ def _root(storage: Any) -> tuple[bytes, bytes]:
     try:
         data, serial = load_current(storage, z64)
     except POSKeyError:
-        return z64, ObjectWriter().serialize(PersistentMapping())
+        return z64, new_root()
     return serial, data
-
-
-# -- beside the data
-
-
-class _Sidecar:
-    """A file beside a FileStorage's."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @classmethod
-    def of(cls, storage: Any) -> "_Sidecar | None":
-        file = getattr(storage, "_file_name", None)
-        return cls(Path(file + SUFFIX)) if isinstance(file, str) else None
-
-    def read(self) -> str:
-        """Return what it says, or ""."""
-        try:
-            said = json.loads(self._path.read_bytes())
-        except FileNotFoundError:
-            return ""
-        except (OSError, ValueError) as exc:
-            logger.warning("identity_not_read file=%s reason=%s", self._path, exc)
-            return ""
-        found = said.get("database") if isinstance(said, dict) else None
-        return found if isinstance(found, str) else ""
-
-    def write(self, identity: str) -> bool:
-        """Write it as a whole or not at all, and tell whether it was done."""
-        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        try:
-            try:
-                draft.write_text(json.dumps({"database": identity}) + "\n")
-                draft.replace(self._path)
-            except OSError:
-                with suppress(OSError):
-                    draft.unlink(missing_ok=True)
-                raise
-        except OSError as exc:
-            logger.info("identity_not_written file=%s reason=%s", self._path, exc)
-            return False
-        return True
-
-    def __str__(self) -> str:
-        return str(self._path)

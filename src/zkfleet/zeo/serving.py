@@ -16,10 +16,11 @@ from typing import Any
 
 from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
-from zkfleet.zeo.databases import identify, is_transient
+from zkfleet.zeo.databases import identify
 from zkfleet.zeo.oid_supply import skip_given_oids
 from zkfleet.zeo.settings import Settings
 from zkfleet.zeo.storage_server import RepairedServer
+from zkfleet.zeo.transience import is_transient
 
 logger = logging.getLogger(__name__)
 

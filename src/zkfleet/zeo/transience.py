@@ -1,0 +1,33 @@
+"""Does a storage lose what was written to it when it is closed?
+
+Then each start makes a new database, and its server says so: clients need not
+refuse it for ever.  What a storage of an unknown kind does is not known, and it
+is taken for one that keeps its data.
+"""
+
+from typing import Any
+
+from ZEO.ClientStorage import ClientStorage
+from ZODB.DemoStorage import DemoStorage
+
+from zkfleet.zeo.described import TRANSIENT
+
+# The kinds of storage that keep all in memory.  Exactly these: what is derived from one may keep it elsewhere.
+IN_MEMORY = {"ZODB.MappingStorage.MappingStorage", "tempstorage.TemporaryStorage.TemporaryStorage"}
+# Where storages that lie around another one keep it.
+_WRAPPED = {
+    "ZODB.blob.BlobStorage": "_BlobStorage__storage",
+    "zc.zlibstorage.ZlibStorage": "base",
+    "zc.zlibstorage.ServerZlibStorage": "base",
+}
+
+
+def is_transient(storage: Any) -> bool:
+    """Tell whether a storage loses all that was written to it when it is closed: each start makes a new database."""
+    if isinstance(storage, ClientStorage):
+        return storage._info.get(TRANSIENT) is True
+    kind = f"{type(storage).__module__}.{type(storage).__name__}"
+    if kind in IN_MEMORY:
+        return True
+    inner = "changes" if isinstance(storage, DemoStorage) else _WRAPPED.get(kind)
+    return inner is not None and is_transient(getattr(storage, inner))
