@@ -120,7 +120,7 @@ async def _wait(order: Wait, steps: Steps) -> None:
 
 
 async def _work(order: Work, run: Run, steps: Steps) -> Any:
-    future = run.pool.threads.submit(contextvars.copy_context().run, order.do)
+    future = run.pool.threads.submit(partial(contextvars.copy_context().run, order.do), run.describe)
     await _until_done(future, order.seconds, steps)
     return future.result() if future.done() else Reply.LATE
 

@@ -210,6 +210,11 @@ class Attempt:
             self._slot.give_back()
         return before
 
+    @property
+    def stage(self) -> Stage:
+        """How far it is; of one that was abandoned, how far it was then."""
+        return self.left_at or self._stage
+
     def _move(self, stage: Stage) -> bool:
         """Go on, unless it was abandoned; return whether."""
         with self._lock:

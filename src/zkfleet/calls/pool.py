@@ -13,13 +13,14 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from enum import Enum
 from typing import Any
 
 from ZODB.DB import DB
 
 from zkfleet.errors import BadInput, QueueFull
+from zkfleet.workers import Workers
 
 QUEUE = 10_000
 
@@ -73,7 +74,7 @@ class Pool:
         # Dictionaries, because who stops waiting leaves from the middle.
         self._new: OrderedDict[int, Slot] = OrderedDict()
         self._again: OrderedDict[int, Slot] = OrderedDict()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Workers | None = None
 
     def limit(self, *, connections: int | None = None, queue: int | None = None) -> None:
         """Change the limits; who holds a slot keeps it.
@@ -126,12 +127,12 @@ class Pool:
             return slot
 
     @property
-    def threads(self) -> ThreadPoolExecutor:
+    def threads(self) -> Workers:
         """Threads for attempts, when the one that asks must not wait; they are made as they are needed."""
         with self._lock:
             if self._threads is None:
                 # More than there are slots: asking for the outcome of a commit needs a thread and no slot.
-                self._threads = ThreadPoolExecutor(2 * self.connections, thread_name_prefix="zkfleet-call")
+                self._threads = Workers(2 * self.connections, "zkfleet-call")
             return self._threads
 
     def _take_back(self, slot: Slot) -> None:

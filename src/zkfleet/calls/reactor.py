@@ -14,6 +14,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Any
 
@@ -116,7 +117,9 @@ class Driver:
 
     def _in_thread(self, do: Callable[[], Any]) -> "Future[Any]":
         own = context.theContextTracker.currentContext().contexts[-1]
-        return self.run.pool.threads.submit(contextvars.copy_context().run, context.call, own, do)
+        return self.run.pool.threads.submit(
+            partial(contextvars.copy_context().run, context.call, own, do), self.run.describe
+        )
 
     def _tell(self, order: Work | Wait, future: "Future[Any]") -> None:
         """Have the reactor hear that a future is done, from any thread."""

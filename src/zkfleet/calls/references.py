@@ -141,6 +141,11 @@ class Request:
         return function, args, keywords
 
     @property
+    def name(self) -> str:
+        """The name of the callable, as far as it has one."""
+        return _name_of(self._function)
+
+    @property
     def databases(self) -> list[Any]:
         """The databases that it is known to need; more may be reached from their objects."""
         there = self.database.databases
@@ -278,6 +283,19 @@ def _flat(partial: "functools.partial[Any]") -> tuple[Any, ...]:
 
 def _partial(function: Any, count: int, *rest: Any) -> Any:
     return functools.partial(function, *rest[:count], **_dict(*rest[count:]))
+
+
+def _name_of(function: Any) -> str:
+    match function:
+        case Made(functools.partial(args=(method,))):
+            function = method
+        case Made(build, (first, *rest)):
+            return str(rest[0]) if build is getattr else _name_of(first)
+        case functools.partial(func=first):
+            return _name_of(first)
+        case Ref():
+            return f"object {function.oid.hex()} of database {function.database!r}"
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _list(*items: Any) -> list[Any]:

@@ -135,6 +135,11 @@ class Run:
         after.perform(attempt.actions)
         return attempt.value
 
+    def describe(self) -> str:
+        """Say in a few words which call it is, and how far."""
+        stage = self.attempt.stage.value if self.attempt else Stage.NEW.value
+        return f"call of {self._request.name}, {stage}"
+
     def commit_if_left(self, order: Work | Wait | None) -> CommitUnknown | CommittedAlready | None:
         """Return what who left it must know of its commit, when its steps are closed; None if nothing is committed.
 

@@ -96,6 +96,6 @@ def _wait(order: Wait) -> Any:
 
 
 def _work(order: Work, run: Run) -> Any:
-    future = run.pool.threads.submit(contextvars.copy_context().run, order.do)
+    future = run.pool.threads.submit(functools.partial(contextvars.copy_context().run, order.do), run.describe)
     wait([future], order.seconds)
     return future.result() if future.done() else Reply.LATE

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
@@ -29,6 +29,7 @@ from zkfleet.registry.readings import Origin, Snapshot
 from zkfleet.registry.registration import Registration
 from zkfleet.registry.registry import Registry
 from zkfleet.registry.views import Children, Properties, ProvidersView, Tree, View
+from zkfleet.workers import Workers
 
 if TYPE_CHECKING:
     from zkfleet.registry.doctor import Finding
@@ -52,13 +53,13 @@ class _Pool:
     """Runs blocking calls off the loop."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="zkfleet-aio")
+        self._workers = Workers(THREADS, "zkfleet-aio")
         self.stopped = False
 
     def _submit(self, call: Callable[[], R]) -> "Future[R]":
         if self.stopped:
             raise Closed("this registry is closed", hint="open another with zkfleet.registry.aio.connect()")
-        return self._executor.submit(call)
+        return self._workers.submit(call)
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.wrap_future(self._submit(partial(function, *args, **kwargs)))
@@ -74,7 +75,7 @@ class _Pool:
 
     def stop(self) -> None:
         self.stopped = True
-        self._executor.shutdown(wait=False)
+        self._workers.shutdown(wait=False)
 
 
 def _take_back(undo: Callable[[R], object], done: "Future[R]") -> None:
