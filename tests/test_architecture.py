@@ -11,18 +11,20 @@ MODULES = {
     for file in sorted(SOURCE.rglob("*.py"))
 }
 ROOMS = {
-    "errors": set(),
+    "spelling": set(),
+    "errors": {"spelling"},
     "paths": {"errors"},
     "endpoints": {"errors"},
-    "workers": set(),
-    "tree": {"errors", "paths"},
-    "registry": {"errors", "paths", "endpoints", "tree", "workers"},
-    "devserver": {"errors", "paths", "endpoints"},
-    "zeo": {"errors", "paths", "endpoints", "registry", "monitor"},
-    "calls": {"errors", "zeo", "workers"},
-    "monitor": {"errors", "endpoints", "registry", "zeo", "calls"},
+    "workers": {"spelling"},
+    "tree": {"spelling", "errors", "paths"},
+    "registry": {"spelling", "errors", "paths", "endpoints", "tree", "workers"},
+    "devserver": {"spelling", "errors", "paths", "endpoints"},
+    "zeo": {"spelling", "errors", "paths", "endpoints", "registry", "monitor"},
+    "calls": {"spelling", "errors", "zeo", "workers"},
+    "monitor": {"spelling", "errors", "endpoints", "registry", "zeo", "calls"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},
-    "cli": {"errors", "paths", "endpoints", "tree", "registry", "devserver", "testing", "zeo", "monitor", ""},
+    "cli": {"spelling", "errors", "paths", "endpoints", "tree", "registry"}
+    | {"devserver", "testing", "zeo", "monitor", ""},
     "": {"errors", "registry"},
 }
 HOMES = {
@@ -104,6 +106,28 @@ def test_libraries_have_one_home(module):
 @pytest.mark.parametrize("module", sorted(PURE))
 def test_what_is_pure_does_nothing(module):
     assert not {name.split(".")[0] for name in imports(MODULES[module])} & DOING
+
+
+# These set what loggers of others do, and write nothing.
+OF_OTHERS = {"zkfleet.cli.zeo_check", "zkfleet.monitor.process", "zkfleet.zeo.loads"}
+
+
+def callers(*names):
+    """The modules that call one of these, as it is written there."""
+    return {
+        module
+        for module, file in MODULES.items()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+    }
+
+
+def test_loggers_are_those_that_spell_what_they_are_given():
+    assert callers("logging.getLogger") - OF_OTHERS == {"zkfleet.spelling"}
+
+
+def test_one_module_prints():
+    assert callers("print", "click.echo", "click.secho") == {"zkfleet.cli.output"}
 
 
 def test_there_are_no_rings():

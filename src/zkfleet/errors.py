@@ -2,7 +2,8 @@
 
 Every error that a caller of zkfleet meets is a `ZkfleetError`; errors of the
 libraries below are mapped to these once, in the room that owns the library,
-with `raise ... from exc`.  The family:
+with `raise ... from exc`.  A message may show text of others, so its constructor
+spells it (`spelling`); the attributes hold it as it is.  The family:
 
     ZkfleetError
     |-- BadInput (ValueError)      the caller's words are wrong; nothing happened
@@ -35,6 +36,8 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
+from zkfleet.spelling import spell
+
 
 class ZkfleetError(Exception):
     """Anything that zkfleet reports.
@@ -46,9 +49,9 @@ class ZkfleetError(Exception):
     hint: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(spell(message))
         if hint:
-            self.hint = hint
+            self.hint = spell(hint)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be copied and pickled whatever the constructor's arguments are."""
@@ -99,7 +102,8 @@ class TreeErrors(BadInput):
 
     def __init__(self, problems: Sequence[object]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("")
+        self.args = ("\n".join(spell(str(problem)) for problem in self.problems),)
 
 
 class TooLarge(BadInput):
@@ -195,8 +199,8 @@ class ChrootNotFound(NodeNotFound):
 
     def __init__(self, chroot: str, hosts: str) -> None:
         super().__init__(chroot)
-        self.args = (f"the connection string {hosts} ends with a chroot that is not there: {chroot}",)
-        self.hint = f"make it first, with a connection string without {chroot}, or leave it out"
+        self.args = (spell(f"the connection string {hosts} ends with a chroot that is not there: {chroot}"),)
+        self.hint = spell(f"make it first, with a connection string without {chroot}, or leave it out")
         if "," in chroot:
             self.hint = "the chroot stands once, at the end: host:port,host:port/chroot"
 

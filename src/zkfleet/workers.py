@@ -10,7 +10,6 @@ has none of its parent's.
 """
 
 import atexit
-import logging
 import os
 import queue
 import threading
@@ -21,7 +20,9 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-logger = logging.getLogger(__name__)
+from zkfleet.spelling import get_logger
+
+logger = get_logger(__name__)
 R = TypeVar("R")
 # Seconds that a program waits at its end for what is under way.
 GRACE = 5.0

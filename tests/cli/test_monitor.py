@@ -174,7 +174,7 @@ def test_what_is_no_monitor_is_told(ask):
 
 def test_what_others_say_does_nothing_to_a_terminal(ask, start, commands):
     commands.command("odd")(lambda: "a\x1b[2Jb\tc\r\n")
-    assert ask(start().address, "odd").stdout == "a?[2Jb\tc\n"
+    assert ask(start().address, "odd").stdout == r"a\x1b[2Jb       c" + "\n"
 
 
 def test_a_token_comes_from_a_file_or_the_environment(ask, start, sick, tmp_path):

@@ -84,7 +84,7 @@ def test_what_changes_something_is_off_unless_it_is_enabled(commands):
 
 def test_an_unknown_command_names_the_nearest(commands):
     said = refused(lambda: asking.call(commands, ["pakc"], actions=False))
-    assert said == "Invalid command 'pakc' | Try \"help\".\nThe nearest: pack"
+    assert said == "Invalid command 'pakc' | Try \"help\".  The nearest: pack"
     assert refused(lambda: asking.call(commands, ["?"], actions=False)) == "Invalid command '?' | Try \"help\"."
 
 
@@ -138,6 +138,19 @@ def test_help_looks_as_it_did_in_zc_monitor(tmp_path):
         assert ask(started.address, "help hello") == HELP_HELLO
         assert ask(started.address, "hello Jim") == "Hi Jim, nice to meet ya!\n"
         assert ask(started.address, "help nothing") == "Invalid command 'nothing'\nTry \"help\".\n"
+
+
+def test_the_help_of_a_command_of_one_line_has_no_more_lines_than_it_needs(commands):
+    from zkfleet.monitor import basics
+
+    @commands.command("hi")
+    def hi(name: str = "world"):
+        """Say hello."""
+
+    explained = basics.explained(commands.get("hi")).text
+    assert explained == "Help for hi:\n\nSay hello.\n\n    usage: hi [NAME]\n\n"
+    commands.command("bare")(lambda: "")
+    assert basics.explained(commands.get("bare")).text == "Help for bare:\n\n\n\n"
 
 
 def test_a_reply_says_what_came_of_it_and_has_the_answer_itself(commands):

@@ -241,6 +241,14 @@ def test_what_only_a_subscriber_could_be_is_asked_of_it(tree):
 # -- permissions that come and go
 
 
+def test_a_property_stands_before_a_broken_link_of_its_name(registry, kazoo):
+    kazoo.create("/own", b'{"x":1,"x =>":"/nowhere","y =>":"/nowhere"}')
+    view = registry.properties("/own", watch=False)
+    assert (dict(view)["x"], list(view.broken)) == (1, ["x", "y"])
+    with pytest.raises(KeyError):
+        view["y"]
+
+
 def test_a_link_to_what_may_not_be_read_is_broken_and_the_rest_is_read(registry, kazoo):
     registry.import_tree("/a\n  x => /secret\n  y = 1\n/secret\n  x = 1\n")
     kazoo.set_acls("/secret", [make_acl("world", "anyone", write=True, admin=True)])

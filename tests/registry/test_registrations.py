@@ -9,6 +9,7 @@ import pytest
 
 import zkfleet
 from tests.conftest import wait_for
+from tests.foreign import WORST, does_nothing
 from zkfleet import Status
 from zkfleet.errors import (
     AccessDenied,
@@ -133,6 +134,17 @@ def test_a_living_owner_is_waited_for_and_named(service, hosts, kazoo, caplog):
         first.close()
         second.wait_until_registered(5)
         assert owned(kazoo, service)
+
+
+def test_what_somebody_else_says_begins_no_line_of_the_log(service, kazoo, caplog):
+    said = json.dumps({"pid": WORST, "host": WORST}).encode()
+    kazoo.create("/svc/providers/10.0.0.1:80", said, ephemeral=True)
+    blocked = service.register("/svc/providers", "10.0.0.1:80", wait=False)
+    wait_for(lambda: "registration_blocked" in caplog.text)
+    assert does_nothing(f"{blocked.problem}\n", lines=1)
+    records = [record for record in caplog.records if record.name.startswith("zkfleet")]
+    assert all(does_nothing(caplog.handler.format(record) + "\n", lines=1) for record in records)
+    assert r"(pid a\x1b[2J\r\nCRITICAL zkfleet: all is lost\n" in caplog.text
 
 
 def test_a_conflict_can_be_an_error_or_a_takeover(service, hosts, kazoo):

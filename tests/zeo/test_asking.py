@@ -64,8 +64,8 @@ def test_our_servers_say_who_holds_the_commit_lock(tmp_path):
             assert said.locked_at is not None
             host, _, described = said.lock_holder.partition(" ")
             assert host.startswith("127.0.0.1:")
-            assert described.startswith("?[2J/edit xxx")
-            assert len(said.lock_holder) == 200
+            assert described.startswith(r"\x1b[2J/edit xxx")
+            assert len(said.lock_holder) == 200 + len(r"\x1b") - 1
         wait_for(lambda: ask(address)["1"].lock_holder == "")
 
 

@@ -1,10 +1,12 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from persistent.TimeStamp import TimeStamp
 
+from tests.foreign import WORST, does_nothing, foreign
 from zkfleet.errors import ConnectFailed
 from zkfleet.zeo.asking import Said
+from zkfleet.zeo.checking import Limits, complaints, judge, metrics, report
 from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.status import EMPTY, Row, rows_of, seconds, span, table
 from zkfleet.zeo.surveying import Survey
@@ -109,3 +111,21 @@ def test_lengths_of_time_are_for_people(length, text):
 @given(st.integers(0, 10**9))
 def test_a_transaction_id_holds_its_time(ago):
     assert seconds(tid(ago)) == pytest.approx(NOW - ago, abs=1)
+
+
+@example(WORST)
+@given(foreign)
+def test_what_servers_and_their_nodes_say_begins_no_line(text):
+    answer = {text: said(locked_at=NOW - 60, lock_holder=text), "1": said()}
+    named = {
+        "a:1": Described((text, "1"), role=text, databases={"1": text}),
+        "b:2": Described(("1",), databases={"1": "x"}),
+    }
+    standing = [Standing(text, state=text, since=NOW, locked_by=text)]
+    survey = Survey({"a:1": answer, "b:2": ConnectFailed(text)}, named, NOW, standing)
+    rows = rows_of(survey)
+    notes = ["; ".join(one.text for one in complaints(row, Limits())) for row in rows]
+    assert does_nothing(table(rows, notes), lines=1 + len(rows))
+    level, line = judge(survey, Limits())
+    values = metrics(survey, None, "minutes")
+    assert does_nothing(report(level, line, values), lines=len(values))

@@ -7,15 +7,15 @@ the reactor or loop or thread that asked for the call.
 """
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from threading import get_ident
 from typing import Any, NamedTuple
 
 from zkfleet.errors import BadInput
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Action(NamedTuple):

@@ -13,7 +13,6 @@ the call does.
 import asyncio
 import contextvars
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import partial
@@ -23,8 +22,9 @@ from zkfleet.calls import after
 from zkfleet.calls.policy import Policy, checked
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Steps, Wait, Work
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 T = TypeVar("T")
 DEFAULT = Policy()
 

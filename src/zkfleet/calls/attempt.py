@@ -9,7 +9,6 @@ An attempt is run once, on any thread.  Whoever waits for it may abandon it from
 another: until its commit begins that keeps it from committing.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from enum import Enum
@@ -25,8 +24,9 @@ from zkfleet.calls.policy import Policy
 from zkfleet.calls.pool import Slot
 from zkfleet.calls.references import Request
 from zkfleet.errors import Closed, TransactionEnded
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Abandoned(Exception):

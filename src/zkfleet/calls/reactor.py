@@ -10,7 +10,6 @@ leaves the line, or is not committed, or, if that has begun, commits on its own.
 """
 
 import contextvars
-import logging
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -29,8 +28,9 @@ from zkfleet.calls.policy import Policy
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
 from zkfleet.calls.searching import leave_alone
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 leave_alone(Deferred)
 # By reactor: what to leave when it stops.
 _under_way: "weakref.WeakKeyDictionary[Any, set[Driver]]" = weakref.WeakKeyDictionary()

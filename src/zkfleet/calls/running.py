@@ -8,7 +8,6 @@ Whoever drives a run on a thread must end it on any way out: by sending replies 
 over, by throwing in what cancels it, or by closing it.  Then no slot is lost.
 """
 
-import logging
 import random
 import time
 from collections.abc import Callable, Generator
@@ -35,8 +34,9 @@ from zkfleet.calls.policy import Policy
 from zkfleet.calls.pool import Slot, State, pool_of
 from zkfleet.calls.references import Request
 from zkfleet.errors import CommittedAlready, CommitUnknown, WaitTimedOut
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Reply(Enum):

@@ -26,6 +26,7 @@ import psutil
 from zkfleet.cli import programs
 from zkfleet.cli.frame import frame
 from zkfleet.cli.options import Seconds, asks_for_dev, on_signals, with_errors
+from zkfleet.cli.output import emit_text, say
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import ZkfleetError
@@ -169,15 +170,17 @@ class Story:
     def tell(self) -> None:
         """Tell the whole story."""
         self.registry.import_tree(TREE)
-        click.secho("The tree is imported: three services, and no address in it.", bold=True)
+        say("The tree is imported: three services, and no address in it.", bold=True)
         self._start()
-        click.echo(self.registry.export_tree("/", ephemeral=True))
+        emit_text(self.registry.export_tree("/", ephemeral=True))
+        say()
         # Closed before the threads are waited for: what they wait for ends with it.
         with ThreadPoolExecutor() as threads, self.fleet.clients() as clients:
             self._work("The clients found their servers through the tree", clients)
             self._lose_an_http_server()
             self._lose_a_zeo_server(clients, threads)
-            click.echo(self.registry.export_tree("/", ephemeral=True))
+            emit_text(self.registry.export_tree("/", ephemeral=True))
+            say()
             self._work("The clients go on, and nobody told them an address", clients)
 
     def _start(self) -> None:
@@ -188,18 +191,18 @@ class Story:
         self._await("/web/providers", 2)
         self._await("/databases/main/providers", 1)
         self._await("/databases/archive/providers", 1)
-        click.secho("Two HTTP and two ZEO servers registered themselves on free ports:", bold=True)
+        say("Two HTTP and two ZEO servers registered themselves on free ports:", bold=True)
 
     def _lose_an_http_server(self) -> None:
         self.fleet.kill("web-1")
         answer = self._ask_until_answered()
-        click.secho("An HTTP server was killed:", bold=True)
-        click.echo(f"  the client was answered by the other one: {answer}")
+        say("An HTTP server was killed:", bold=True)
+        say(f"  the client was answered by the other one: {answer}")
         self._await("/web/providers", 1)
-        click.echo("  and when the dead one's session ended, it left the list")
+        say("  and when the dead one's session ended, it left the list")
         port = self.fleet.start_http("web-1")
         self._await("/web/providers", 2)
-        click.echo(f"  started again on port {port}: back in the list, and in the round")
+        say(f"  started again on port {port}: back in the list, and in the round")
 
     def _lose_a_zeo_server(self, clients: dict[str, Any], threads: ThreadPoolExecutor) -> None:
         with contextlib.closing(self.registry.providers("/databases/main/providers")) as view:
@@ -216,22 +219,20 @@ class Story:
             committed = time.monotonic()
         self._counted += len(numbers)
         self._check_counter(max(numbers))
-        click.secho("A ZEO server was killed while both clients were about to count:", bold=True)
-        click.echo(f"  another one took its place at {new}, after {registered - killed:.2f} s")
-        click.echo(
-            f"  both clients had committed {(committed - registered) * 1000:.0f} ms later, and opened nothing anew"
-        )
+        say("A ZEO server was killed while both clients were about to count:", bold=True)
+        say(f"  another one took its place at {new}, after {registered - killed:.2f} s")
+        say(f"  both clients had committed {(committed - registered) * 1000:.0f} ms later, and opened nothing anew")
         self._await("/databases/main/providers", 1)
-        click.echo("  and when the dead one's session ended, it left the list")
+        say("  and when the dead one's session ended, it left the list")
 
     def _work(self, title: str, clients: dict[str, Any]) -> None:
-        click.secho(f"{title}:", bold=True)
+        say(f"{title}:", bold=True)
         for _ in range(2):
-            click.echo(f"  HTTP: {self._ask_until_answered()}")
+            say(f"  HTTP: {self._ask_until_answered()}")
         for name, database in clients.items():
             self._counted += 1
             self._check_counter(number := programs.count(database))
-            click.echo(f"  ZODB: the counter is {number}, by the client {name}")
+            say(f"  ZODB: the counter is {number}, by the client {name}")
 
     def _check_counter(self, number: int) -> None:
         if number != self._counted:
@@ -310,12 +311,12 @@ def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
                 Story(registry, fleet).tell()
                 _show_top(registry)
                 if not once:
-                    click.echo(NEXT.format(hosts=hosts, seconds=seconds))
+                    emit_text(NEXT.format(hosts=hosts, seconds=seconds))
                     _rest(seconds)
             finally:
                 fleet.stop()
     except KeyboardInterrupt:
-        click.echo("stopped", err=True)
+        say("stopped", err=True)
         raise SystemExit(130) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -326,7 +327,7 @@ def _show_top(registry: Registry) -> None:
     from zkfleet.cli.top import look_at, show
     from zkfleet.zeo.surveying import Asking as AskingServers
 
-    click.secho("Each process has a monitor; zkfleet top asks them all:", bold=True)
+    say("Each process has a monitor; zkfleet top asks them all:", bold=True)
     with contextlib.closing(registry.tree("/")) as tree:
         look = partial(look_at, tree, AskingServers(timeout=ASK_SECONDS), AskingMonitors(timeout=ASK_SECONDS))
         before = look()

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from zkfleet.cli.options import Seconds, on_signals, with_errors
+from zkfleet.cli.output import say
 from zkfleet.devserver import DevServer
 from zkfleet.endpoints import is_loopback, is_wildcard
 
@@ -38,17 +39,17 @@ def dev_command(
     """
     if not is_loopback(host):
         where = "this machine" if is_wildcard(host) else host
-        click.echo(f"warning: whoever reaches {where} can read and change everything", err=True)
+        say(f"warning: whoever reaches {where} can read and change everything", err=True)
     prepare = None if tree is None else _importing(tree)
     server = DevServer(port, host=host, data=data, tick=tick, session_timeouts=timeouts)
     with server.start(prepare):
         kept = f"kept in {data} between runs" if data else "gone when it ends"
-        click.echo(
+        say(
             f"A ZooKeeper for development and tests, not for production.  Its data are in memory, and {kept}.", err=True
         )
         ended: list[int] = []
         on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, _frame: ended.append(number))
-        click.echo(server.hosts)
+        say(server.hosts)
         while not ended:
             time.sleep(LOOK_AGAIN)  # an Event has a lock, which a signal in the middle of `wait` finds taken
 

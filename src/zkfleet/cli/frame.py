@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from zkfleet.spelling import spell
 from zkfleet.zeo.checking import Limits, complaints
 from zkfleet.zeo.described import Described, Standing, described_by, standing_of
 from zkfleet.zeo.standby import PRIMARY, SUFFIX
@@ -205,15 +206,15 @@ def _grown(now: Properties, before: Properties, name: str) -> float | None:
 
 
 def layout(shown: Frame, path: str) -> RenderableType:
-    """Return a frame as rich draws it; what others wrote is text, never markup."""
-    parts: list[RenderableType] = [Text(headline(shown, path), style="bold")]
+    """Return a frame as rich draws it; what others wrote is text, never markup and never more than a line."""
+    parts: list[RenderableType] = [_text(headline(shown, path), style="bold")]
     if shown.servers:
         parts += [Text(), _table(SERVERS, [_server_cells(one) for one in shown.servers])]
     if shown.processes:
         parts += [Text(), _table(PROCESSES, [_process_cells(one) for one in shown.processes])]
     if not (shown.servers or shown.processes):
-        parts.append(Text(f"no ZEO server and no monitor is registered at or below {path}"))
-    notes = [Text(f"! {one.row.address}: {one.note}", style="red") for one in shown.servers if one.note]
+        parts.append(_text(f"no ZEO server and no monitor is registered at or below {path}"))
+    notes = [_text(f"! {one.row.address}: {one.note}", style="red") for one in shown.servers if one.note]
     return Group(*parts, *([Text(), *notes] if notes else []))
 
 
@@ -229,12 +230,16 @@ def headline(shown: Frame, path: str) -> str:
     return f"{path}   {datetime.fromtimestamp(shown.at):%H:%M:%S}   {said}{stale}"
 
 
+def _text(words: str, style: str = "") -> Text:
+    return Text(spell(words), style=style)
+
+
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
         made.add_column(Text(heading), justify="right" if heading in NUMBERS else "left", no_wrap=True)
     for row in rows:
-        made.add_row(*map(Text, row), style="red" if row[0] else None)
+        made.add_row(*map(_text, row), style="red" if row[0] else None)
     return made
 
 

@@ -11,13 +11,14 @@ import click
 
 from zkfleet.cli.monitor_options import with_monitors
 from zkfleet.cli.options import FAILED, Ensemble, Seconds, report, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import emit
+from zkfleet.cli.output import emit, lines_of, say
 from zkfleet.errors import BadInput, ConnectFailed, TreeState, ZkfleetError
 from zkfleet.monitor import Column, found, table
 from zkfleet.monitor.answers import Value
 from zkfleet.monitor.client import Asking, Told, ask, ask_all, at_once
 from zkfleet.monitor.places import UnixPath, place
 from zkfleet.monitor.wording import as_text
+from zkfleet.spelling import spell
 
 if TYPE_CHECKING:
     from zkfleet.monitor.places import Place
@@ -117,7 +118,7 @@ def show(where: "Place", words: Sequence[str], how: Asking, form: str) -> bool:
     if told.error:
         report(ZkfleetError(told.error, hint=told.hint))
     else:
-        emit(form, told.text, told.value)
+        emit(form, lines_of(told.text), told.value)
     return told.ok
 
 
@@ -134,7 +135,7 @@ def _ask_registered(
     if not everybody:
         return show(place(monitors[0].address), words, how, form)
     said = ask_all([one.address for one in monitors], words, how, as_value=form == "json")
-    emit(form, as_table(said), [_row(one, said[one.address]) for one in monitors])
+    emit(form, lines_of(as_table(said)), [_row(one, said[one.address]) for one in monitors])
     return all(isinstance(told, Told) and told.ok for told in said.values())
 
 
@@ -149,18 +150,22 @@ def _row(one: found.Found, said: Told | ZkfleetError) -> dict[str, Any]:
 
 def as_table(said: Mapping[str, Told | ZkfleetError]) -> str:
     """Return what monitors said as a table, a row for each line; `!` marks those where not all is well."""
-    width = max(map(len, said))
+    width = max(len(spell(address)) for address in said)
     rows = []
     for address, told in said.items():
         mark = " " if isinstance(told, Told) and told.ok else "!"
-        rows += [f"{mark} {address:{width}}  {line}".rstrip() for line in _lines(address, told)]
+        rows += [f"{mark} {spell(address):{width}}  {line}".rstrip() for line in _lines(address, told)]
     return "".join(f"{row}\n" for row in rows)
 
 
 def _lines(address: str, told: Told | ZkfleetError) -> list[str]:
     if isinstance(told, ZkfleetError):
-        return [str(told).removeprefix(f"{address}: ")]
-    return (told.error or told.text).splitlines() or [""]
+        return [_without(str(told), address)]
+    return lines_of(told.error or told.text) or [""]
+
+
+def _without(problem: str, address: str) -> str:
+    return problem.removeprefix(f"{spell(address)}: ")
 
 
 def _list(how: Asking, form: str) -> bool:
@@ -168,14 +173,14 @@ def _list(how: Asking, form: str) -> bool:
     paths = found.of_this_user()
     said = at_once(paths, lambda path: ask(UnixPath(path), ["process"], how, as_value=True), how.timeout)
     listed = table(LISTED, [_process(path, said[path]) for path in paths])
-    emit(form, as_text(listed) if paths else "", listed.value())
+    emit(form, lines_of(as_text(listed)) if paths else [], listed.value())
     if not paths:
-        click.echo("this user has no monitors in the runtime directory", err=True)
+        say("this user has no monitors in the runtime directory", err=True)
     return True
 
 
 def _process(path: str, said: Told | ZkfleetError) -> dict[str, Value]:
     if isinstance(said, ZkfleetError):
-        return {"address": path, "problem": str(said).removeprefix(f"{path}: ")}
+        return {"address": path, "problem": _without(str(said), path)}
     told = said.value if isinstance(said.value, Mapping) else {}
     return {"address": path, "problem": said.error, **{name: told.get(name) for name in ("pid", "uptime", "command")}}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from zkfleet.cli.options import FAILED, Ensemble, Seconds, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import emit
+from zkfleet.cli.output import emit, lines_of, say
 from zkfleet.errors import BadProperties, NodeNotEmpty, NodeNotFound, WaitTimedOut
 from zkfleet.tree import parse_assignments
 
@@ -32,7 +32,7 @@ def _watch(view: Any, show: Callable[[Any], None]) -> None:
         while not unread.wait(LOOK_AGAIN):
             pass  # an interrupt that comes just before the wait begins does not end it
     except KeyboardInterrupt:
-        click.echo("", err=True)
+        say(err=True)
         return
     raise BrokenPipeError
 
@@ -48,13 +48,13 @@ def show_command(ensemble: Ensemble, path: str, watch: bool, form: str) -> None:
 
     def show(tree: Any) -> None:
         if tree.refused:
-            click.echo(f"no read permission: {' '.join(tree.refused)}", err=True)
+            say(f"no read permission: {' '.join(tree.refused)}", err=True)
         if tree.problem is not None:
-            click.echo(f"{path} is gone: {tree.problem}", err=True)
+            say(f"{path} is gone: {tree.problem}", err=True)
             return
-        emit(form, tree.text, tree.root.as_dict())
+        emit(form, lines_of(tree.text), tree.root.as_dict())
         if watch and form == "human":
-            click.echo()
+            say()
 
     with ensemble.connect() as registry:
         tree = registry.tree(path)
@@ -84,9 +84,9 @@ def addresses_command(ensemble: Ensemble, path: str, watch: bool, wait_for: floa
         def show(view: Any = view) -> None:
             names = [str(endpoint) for endpoint in view.endpoints]
             rows = {name: view[name] for name in names}
-            emit(form, "".join(f"{name}\n" for name in names), rows)
+            emit(form, names, rows)
             if watch and form == "human":
-                click.echo()
+                say()
 
         if watch:
             _watch(view, show)
@@ -105,9 +105,9 @@ def get_command(ensemble: Ensemble, path: str, name: str | None, form: str) -> N
     with ensemble.connect() as registry:
         properties = registry.properties(path, watch=False)
         if name is None:
-            emit(form, "".join(f"{key} = {properties[key]!r}\n" for key in sorted(properties)), dict(properties))
+            emit(form, (f"{key} = {properties[key]!r}" for key in sorted(properties)), dict(properties))
         elif name in properties:
-            emit(form, f"{properties[name]!r}\n", properties[name])
+            emit(form, [repr(properties[name])], properties[name])
         else:
             raise BadProperties(f"{path} has no property {name!r}", hint=f"it has {', '.join(sorted(properties))}")
 
@@ -141,7 +141,7 @@ def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
             and registry.exists(destination)
             and registry.resolve(destination) == destination
         ):
-            click.echo(f"warning: {destination} is a node, and hides the link until it is deleted", err=True)
+            say(f"warning: {destination} is a node, and hides the link until it is deleted", err=True)
 
 
 @click.command("rm")
@@ -163,19 +163,18 @@ def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_
         except NodeNotFound:
             if dry_run or not registry.unlink(path):
                 raise
-            emit(form, f"- {path}, a link\n", {"deleted": [path], "held": {}})
+            emit(form, [f"- {path}, a link"], {"deleted": [path], "held": {}})
             return
         if len(wanted.deleted) + len(wanted.held) > 1 and not recursive:
             raise NodeNotEmpty(f"{path} has nodes below it", hint="-r deletes them too; -r -n shows which they are")
         done = wanted if dry_run else registry.delete_recursive(path, force=force)
-    text = "".join(f"- {deleted}\n" for deleted in done.deleted)
-    emit(form, text, {"deleted": done.deleted, "held": dict(done.held)})
+    emit(form, (f"- {deleted}" for deleted in done.deleted), {"deleted": done.deleted, "held": dict(done.held)})
     for gone in done.ephemeral:
-        click.echo(f"warning: {gone} belongs to a live session: a server that is registered registers again", err=True)
+        say(f"warning: {gone} belongs to a live session: a server that is registered registers again", err=True)
     for kept, reason in done.held:
-        click.echo(f"! {kept} is kept: {reason}", err=True)
+        say(f"! {kept} is kept: {reason}", err=True)
     if done.held:
-        click.echo("hint: a server takes its node with it when it ends; -f deletes what is ephemeral, too", err=True)
+        say("hint: a server takes its node with it when it ends; -f deletes what is ephemeral, too", err=True)
         raise SystemExit(FAILED)
 
 
@@ -188,6 +187,6 @@ def doctor_command(ensemble: Ensemble, path: str, form: str) -> None:
     """Look for what is wrong at and below PATH; exit with 1 if something is."""
     with ensemble.connect() as registry:
         found = registry.doctor(path)
-    emit(form, "".join(f"{finding}\n" for finding in found), [dataclasses.asdict(finding) for finding in found])
+    emit(form, map(str, found), [dataclasses.asdict(finding) for finding in found])
     if found:
         raise SystemExit(FAILED)

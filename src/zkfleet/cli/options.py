@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import get_completion_class
 
+from zkfleet.cli.output import emit_text, say
 from zkfleet.errors import BadHosts, BadInput, WaitTimedOut, ZkfleetError
+from zkfleet.spelling import spell_record
 
 if TYPE_CHECKING:
     from zkfleet.registry import Registry
@@ -178,10 +180,13 @@ def on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None]
 
 def report(exc: Exception) -> None:
     """Write an error as a line and a hint."""
-    click.echo(f"error: {_said(exc)}", err=True)
+    first, *rest = _said(exc)
+    say(f"error: {first}", err=True)
+    for line in rest:
+        say(line, err=True)
     hint = getattr(exc, "hint", "") or _HINTS.get(type(exc), "")
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        say(f"hint: {hint}", err=True)
 
 
 _HINTS = {
@@ -191,15 +196,19 @@ _HINTS = {
 }
 
 
-def _said(exc: Exception) -> str:
-    if isinstance(exc, OSError) and exc.filename and exc.strerror and not isinstance(exc, ZkfleetError):
-        return f"{exc.filename}: {exc.strerror}"
-    return str(exc)
+def _said(exc: Exception) -> list[str]:
+    """Return the lines that say what is wrong: several if a tree text has several problems."""
+    if isinstance(exc, ZkfleetError):
+        return str(exc).split("\n")
+    if isinstance(exc, OSError) and exc.filename and exc.strerror:
+        return [f"{exc.filename}: {exc.strerror}"]
+    return [str(exc)]
 
 
 def _log(debug: bool) -> None:
     """Have what is logged on stderr, unless somebody has set up logging in this process; no logger is touched."""
     shown = logging.StreamHandler()
+    shown.addFilter(spell_record)  # what others log, such as ZEO, shows text of their peers
     if not debug:
         shown.addFilter(_is_news)
     level = logging.DEBUG if debug else logging.WARNING
@@ -222,4 +231,4 @@ def completion_command(shell: str) -> None:
 
     kind = get_completion_class(shell)
     if kind is not None:
-        click.echo(kind(main, {}, "zkfleet", "_ZKFLEET_COMPLETE").source())
+        emit_text(kind(main, {}, "zkfleet", "_ZKFLEET_COMPLETE").source())

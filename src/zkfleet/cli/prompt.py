@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from zkfleet.cli.monitor import asked, show
 from zkfleet.cli.options import FAILED
+from zkfleet.cli.output import lines_of, say
 from zkfleet.monitor.client import Asking
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def converse(where: "Place", how: Asking, form: str) -> None:
 def command_names(where: "Place", how: Asking) -> list[str]:
     """Return the commands that a monitor has; raises as `asked`."""
     told = asked(where, ["help"], how)
-    return [line.split()[0] for line in told.text.splitlines() if " -- " in line]
+    return [line.split()[0] for line in lines_of(told.text) if " -- " in line]
 
 
 def _next_line() -> str:
@@ -59,7 +58,7 @@ def typed(read: Callable[[], str]) -> Iterator[list[str]]:
         except EOFError:
             return
         except KeyboardInterrupt:  # the line is given up, as in a shell
-            click.echo()
+            say()
             continue
         last = words or last
         if last and last[0] in LEAVE:
@@ -96,12 +95,12 @@ def _editing(names: list[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        click.echo(err=True)
+        say(err=True)
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             readline.write_history_file(file)  # which makes it this user's alone
         except OSError as exc:
-            click.echo(f"warning: the history was not kept: {exc}", err=True)
+            say(f"warning: the history was not kept: {exc}", err=True)
 
 
 def history_file() -> Path:

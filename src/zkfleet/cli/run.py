@@ -1,7 +1,6 @@
 """zkfleet run: start any server, register it while it serves, deregister before it stops."""
 
 import contextlib
-import logging
 import queue
 import signal
 import socket
@@ -18,15 +17,17 @@ from zkfleet import paths
 from zkfleet.cli import launcher
 from zkfleet.cli.launcher import Launcher, Order
 from zkfleet.cli.options import Ensemble, Seconds, on_signals, with_ensemble, with_errors
+from zkfleet.cli.output import say
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
 from zkfleet.errors import BadAddress, BadInput, NotConnected, ZkfleetError
 from zkfleet.registry.identity import check_not_ours
+from zkfleet.spelling import get_logger
 from zkfleet.tree import parse_assignments
 
 if TYPE_CHECKING:
     from zkfleet.registry import Registration, Registry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 PROBE_PAUSE = 0.05
 LOOK_AGAIN = 0.2
 RETRY_AFTER = 1.0
@@ -154,7 +155,7 @@ class Runner:
         try:
             self._child.send_signal(getattr(signal, name))
         except OSError as exc:
-            click.echo(f"warning: {name} could not be passed on: {exc}", err=True)
+            say(f"warning: {name} could not be passed on: {exc}", err=True)
 
     def _end_child(self) -> None:
         """See that no server is left alone, if something went wrong here."""
@@ -178,7 +179,7 @@ class Runner:
                 socket.create_connection((host, self._endpoint.port), 1.0).close()
             except OSError:
                 if time.monotonic() > deadline:
-                    click.echo(f"error: nothing listens at {self._endpoint} after {self._wait_port:g} s", err=True)
+                    say(f"error: nothing listens at {self._endpoint} after {self._wait_port:g} s", err=True)
                     self._happened.put(self._launcher.port_is_silent)
                     return
             else:
@@ -195,7 +196,7 @@ class Runner:
             except ZkfleetError as exc:
                 if str(exc) != said:
                     said = str(exc)
-                    click.echo(f"warning: not registered yet: {said}", err=True)
+                    say(f"warning: not registered yet: {said}", err=True)
                 self._over.wait(RETRY_AFTER)
 
     def _connect(self) -> None:
@@ -229,4 +230,4 @@ def _warn(registration: "Registration") -> None:
     with contextlib.suppress(NotConnected):
         registration.wait_until_decided(5.0)
     if registration.problem is not None:
-        click.echo(f"warning: not registered yet: {registration.problem}", err=True)
+        say(f"warning: not registered yet: {registration.problem}", err=True)

@@ -10,17 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from zkfleet.cli.frame import Frame, Look, Process, frame, layout, servers_in, standing_in
 from zkfleet.cli.monitor_options import with_monitors
 from zkfleet.cli.options import Ensemble, Seconds, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import as_json
+from zkfleet.cli.output import draw, emit_json
 from zkfleet.cli.zeo_options import with_asking
 from zkfleet.errors import WaitTimedOut, ZkfleetError
 from zkfleet.monitor.client import Asking, Told, ask, at_once, reached
 from zkfleet.monitor.found import Found, found_in
+from zkfleet.spelling import spell
 from zkfleet.zeo.surveying import Asking as AskingZeo
 from zkfleet.zeo.surveying import Survey, survey
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from zkfleet.registry import Tree
 
 LONGEST_ASK, SHORTEST_ASK = 5.0, 0.05
-WIDTH_OF_A_PIPE = 200
 
 
 @click.command("top")
@@ -69,18 +68,14 @@ def top_command(
 
 def _print(shown: Frame, path: str, form: str) -> None:
     if form == "json":
-        click.echo(as_json(shown.as_dict()), nl=False)
+        emit_json(shown.as_dict())
     else:
         show(shown, path)
 
 
 def show(shown: Frame, path: str) -> None:
     """Print a frame."""
-    width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
-    console = Console(file=sys.stdout, width=width)
-    with console.capture() as captured:
-        console.print(layout(shown, path))
-    click.echo("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()), nl=False)
+    draw(layout(shown, path))
 
 
 def _go_on(look: Callable[[], Look], path: str, interval: float) -> None:
@@ -123,7 +118,7 @@ def _processes(monitors: Sequence[Found], how: Asking) -> list[Process]:
 def _found_or_not(one: Found, said: Process | ZkfleetError) -> Process:
     if isinstance(said, Process):
         return said
-    return Process(one.path, one.address, problem=str(said).removeprefix(f"{one.address}: "))
+    return Process(one.path, one.address, problem=str(said).removeprefix(f"{spell(one.address)}: "))
 
 
 def _process(one: Found, how: Asking) -> Process:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from zkfleet.cli.options import CHANGES_WAIT, FAILED, Ensemble, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import as_json, emit, emit_plan, progress
+from zkfleet.cli.output import as_json, emit, emit_plan, emit_text, progress
 from zkfleet.errors import BadInput
 from zkfleet.tree import Plan, make_graph, parse, validate
 
@@ -74,7 +74,7 @@ def export_command(
     if output:
         Path(output).write_text(text, encoding="utf-8")
     else:
-        click.echo(text, nl=False)
+        emit_text(text)
 
 
 @tree_command.command("plan")
@@ -133,7 +133,7 @@ def validate_command(files: tuple[str, ...], form: str) -> None:
     rows = [
         {"source": p.source, "line": p.line, "column": p.column, "found": p.found, "remedy": p.remedy} for p in problems
     ]
-    emit(form, "".join(f"{problem}\n" for problem in problems), rows)
+    emit(form, map(str, problems), rows)
     if problems:
         raise SystemExit(FAILED)
 
@@ -152,4 +152,4 @@ def graph_command(ensemble: Ensemble, source: str, kind: str) -> None:
     else:
         root = parse(*read_text(source))
     graph = make_graph(root)
-    click.echo({"dot": graph.dot, "mermaid": graph.mermaid, "svg": graph.svg}[kind](), nl=False)
+    emit_text({"dot": graph.dot, "mermaid": graph.mermaid, "svg": graph.svg}[kind]())

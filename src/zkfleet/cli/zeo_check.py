@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from zkfleet.cli.options import Command, Ensemble, Seconds, with_ensemble
+from zkfleet.cli.output import emit_text
 from zkfleet.cli.zeo_options import with_asking
 from zkfleet.errors import BadInput, TreeState, ZkfleetError
 from zkfleet.zeo.checking import BY_WEIGHT, PER, Level, Limits, judge, metrics, report
@@ -110,7 +111,7 @@ def _end(ensemble: Ensemble, asking: Callable[[float], Asking], target: str, opt
     if not said:
         said.append((Level.UNKNOWN, report(Level.UNKNOWN, f"{target}: not checked within {ensemble.timeout:g} s")))
     level, text = said[0]
-    click.echo(text, nl=False)
+    emit_text(text)
     raise SystemExit(int(level))
 
 

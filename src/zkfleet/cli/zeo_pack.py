@@ -6,7 +6,7 @@ from collections.abc import Callable
 import click
 
 from zkfleet.cli.options import Ensemble, Seconds, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import emit, progress
+from zkfleet.cli.output import emit, progress, say
 from zkfleet.cli.zeo_options import with_asking
 from zkfleet.monitor.wording import shown
 from zkfleet.zeo.packer import DAY, Packed, pack
@@ -62,18 +62,18 @@ def pack_command(
             progress=show,
         )
     data = {"path": path, "days": days, "gc": gc, **dataclasses.asdict(done)}
-    emit(form, _in_words(done), data)
+    emit(form, [_in_words(done)], data)
 
 
 def _announce(server: str, storage: str, size: int) -> None:
-    click.echo(f"packing storage {storage} at {server}: {_bytes(size)}", err=True)
+    say(f"packing storage {storage} at {server}: {_bytes(size)}", err=True)
 
 
 def _in_words(done: Packed) -> str:
     after = "not known" if done.size_after is None else _bytes(done.size_after)
     return (
         f"packed storage {done.storage} at {done.server} in {done.seconds:.1f} s: "
-        f"{_bytes(done.size_before)} before, {after} after\n"
+        f"{_bytes(done.size_before)} before, {after} after"
     )
 
 

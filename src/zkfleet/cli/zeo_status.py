@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import click
 
 from zkfleet.cli.options import Ensemble, Seconds, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import emit
+from zkfleet.cli.output import emit, lines_of, say
 from zkfleet.cli.zeo_options import with_asking
 from zkfleet.zeo.checking import Limits, complaints, strangers
 from zkfleet.zeo.described import Described
@@ -54,9 +54,9 @@ def status_command(
 
 def _show(path: str, servers: Mapping[str, Described], rows: list[Row], form: str) -> None:
     if not servers:
-        click.echo(f"nobody is registered at {path}", err=True)
+        say(f"nobody is registered at {path}", err=True)
     notes = ["; ".join(each.text for each in complaints(row, Limits())) for row in rows]
     said = [dataclasses.asdict(row) | {"note": note} for row, note in zip(rows, notes, strict=True)]
-    emit(form, table(rows, notes) if rows else "", said)
+    emit(form, lines_of(table(rows, notes)) if rows else [], said)
     for complaint in strangers(rows):
-        click.echo(f"! {complaint.text}", err=True)
+        say(f"! {complaint.text}", err=True)

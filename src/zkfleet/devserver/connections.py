@@ -8,14 +8,14 @@ is bounded, and so is how long it is waited for.
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Callable
 from typing import cast
 
 from zkfleet.devserver.dispatch import Close, Hold, Order, Send, Server
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MOST_UNREAD = 32 << 20
 SECONDS_FOR_LAST_WORDS = 10.0

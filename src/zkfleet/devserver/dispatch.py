@@ -9,7 +9,6 @@ change, since both are written in the order in which they were made.
 Source: `NIOServerCnxn`, `ZooKeeperServer` and its processors, ZooKeeper 3.8.
 """
 
-import logging
 import struct
 from dataclasses import dataclass, field
 
@@ -22,8 +21,9 @@ from zkfleet.devserver.requests import WRITES, Op
 from zkfleet.devserver.sessions import Sessions
 from zkfleet.devserver.watches import Watches
 from zkfleet.devserver.writing import Writer
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _HEADER = struct.Struct(">ii")
 _REPLY = struct.Struct(">iqi")

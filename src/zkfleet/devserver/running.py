@@ -8,7 +8,6 @@ told to stop: what was told before that is done, what comes later is refused.
 
 import asyncio
 import contextlib
-import logging
 import socket
 import threading
 import time
@@ -20,8 +19,9 @@ from typing import Any, TypeVar, cast
 from zkfleet.devserver.connections import Connection, Connections
 from zkfleet.devserver.dispatch import Server
 from zkfleet.errors import Closed, WaitTimedOut
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"

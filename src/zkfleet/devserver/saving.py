@@ -5,15 +5,14 @@ full is told of once, and tried again.  What is written is `snapshot`'s, where
 it goes `datafile`'s.
 """
 
-import logging
-
 from zkfleet.devserver import snapshot
 from zkfleet.devserver.database import Database
 from zkfleet.devserver.datafile import DataFile
 from zkfleet.devserver.sessions import Sessions
 from zkfleet.errors import BadInput
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SECONDS_BETWEEN_SAVES = 5.0
 

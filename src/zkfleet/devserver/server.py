@@ -6,7 +6,6 @@ and one `Run` after another of them.  State outlives a run, connections do not.
 
 import contextlib
 import errno
-import logging
 import os
 import threading
 import time
@@ -22,8 +21,9 @@ from zkfleet.devserver.saving import Saver
 from zkfleet.devserver.sessions import LONGEST_TIMEOUT, SHORTEST_TIMEOUT, Sessions
 from zkfleet.endpoints import Endpoint, from_here
 from zkfleet.errors import BadAddress, BadInput, Closed, WaitTimedOut
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOOPBACK = "127.0.0.1"
 LONGEST_PAUSE = 0.5

@@ -6,7 +6,6 @@ rest by asyncio (`encrypted`).
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from zkfleet.monitor.opening import Opener
 from zkfleet.monitor.plain import Plain
 from zkfleet.monitor.running import Running
 from zkfleet.monitor.talking import Speak, Switchboard
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SECONDS_FOR_A_HANDSHAKE = 10.0
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from zkfleet.spelling import spell
+
 Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
 """What JSON can hold."""
 
@@ -85,8 +87,13 @@ class Answer:
 
 
 def lines(*texts: str, ok: bool = True, mode: Mode | None = None) -> Answer:
-    """Return an answer that is text alone, each without its line end."""
-    return Answer(text="".join(f"{text}\n" for text in texts), ok=ok, mode=mode)
+    """Return an answer that is text alone, a line of each."""
+    return Answer(text=lines_of(texts), ok=ok, mode=mode)
+
+
+def lines_of(texts: Iterable[str]) -> str:
+    """Return a line of each text, for the `text` of an answer; tabs may line up what is in it."""
+    return "".join("\t".join(map(spell, text.split("\t"))) + "\n" for text in texts)
 
 
 def fields(

@@ -14,6 +14,7 @@ from zkfleet.errors import BadInput
 from zkfleet.monitor.answers import Answer, Mode
 from zkfleet.monitor.commands import Command, Commands
 from zkfleet.monitor.wording import as_json, as_text, error_as_json, error_as_text, told_as_json
+from zkfleet.spelling import spell
 
 JSON, TOLD = "json", "told"
 """The words before a command whose answer is to be JSON: the values, or the text and whether all is well."""
@@ -102,7 +103,7 @@ def find(commands: Commands, name: str) -> Command:
     found = commands.get(name)
     if found is None:
         near = difflib.get_close_matches(name[:40], [one.name for one in commands], 3)
-        nearest = f"\nThe nearest: {', '.join(near)}" if near else ""
+        nearest = f"  The nearest: {', '.join(near)}" if near else ""
         raise BadInput(f"Invalid command {name[:100]!r}", hint=f'Try "help".{nearest}')
     return found
 
@@ -142,4 +143,4 @@ def failure(call: Call, exc: BaseException, id_: str) -> Reply:
 def trouble(call: Call, message: str, outcome: Outcome) -> Reply:
     """Return the one line that says why there is no answer."""
     name = call.command.name
-    return Reply(error_as_json(name, message) if call.in_json else f"{name}: {message}\n", outcome=outcome)
+    return Reply(error_as_json(name, message) if call.in_json else spell(f"{name}: {message}") + "\n", outcome=outcome)

@@ -67,7 +67,7 @@ def listed(commands: Commands) -> Answer:
 
 def explained(one: Command) -> Answer:
     """Return all that is known of a command."""
-    first, _, rest = one.help.partition("\n")
-    body = textwrap.indent(rest, "    ") if rest else ""
-    usage = f"\n\n    usage: {one.usage}" if one.parameters and not one.claims_input else ""
-    return lines(f"Help for {one.name}:", "", f"{first}\n{body}{usage}".rstrip("\n"), "")
+    told = [f"Help for {one.name}:", "", *textwrap.indent(one.help, "    ").strip().split("\n")]
+    if one.parameters and not one.claims_input:
+        told += ["", f"    usage: {one.usage}"]
+    return lines(*told, "")

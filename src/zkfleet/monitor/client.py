@@ -21,12 +21,12 @@ from zkfleet.monitor.answers import Value
 from zkfleet.monitor.asking import JSON, TOLD
 from zkfleet.monitor.limits import Limits
 from zkfleet.monitor.places import Place, UnixPath, place
+from zkfleet.spelling import spell, spell_lines
 
 T = TypeVar("T")
 LONGEST = 6 * Limits().answer
 """Bytes; JSON writes a character of an answer with six at most."""
 AT_ONCE = 64
-_HARMLESS = {number: "?" for number in [*range(32), *range(127, 160)] if chr(number) not in "\n\t"}
 GRACE = 0.2
 
 
@@ -167,15 +167,11 @@ def _told(where: Place, line: bytes) -> Told:
         said = None
     if not isinstance(said, dict) or not isinstance(said.get("ok"), bool):
         # What goes wrong before there is a command, such as a wrong token, is told as text.
-        text = _plain(line[:200].decode("utf-8", "replace").strip())
+        text = line[:200].decode("utf-8", "replace").strip()
         raise ConnectFailed(f"{where}: {text or 'it hung up'}", hint="is it a monitor of zkfleet, and the token right?")
-    text, error, hint = (_plain(str(said.get(name) or "")) for name in ("text", "error", "hint"))
-    return Told(said["ok"], text, said.get("answer"), error, hint)
-
-
-def _plain(text: str) -> str:
-    """Return a text that does nothing to a terminal: it is somebody else's."""
-    return text.replace("\r\n", "\n").translate(_HARMLESS)
+    text, error, hint = (str(said.get(name) or "") for name in ("text", "error", "hint"))
+    shown = spell_lines(text.replace("\r\n", "\n")).expandtabs()
+    return Told(said["ok"], shown, said.get("answer"), spell(error), spell(hint))
 
 
 def ask_all(

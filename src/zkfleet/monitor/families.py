@@ -13,6 +13,7 @@ from typing import Any
 from zkfleet.errors import BadInput, MissingDependency
 from zkfleet.monitor.answers import Answer, Column, Kind, Value
 from zkfleet.monitor.commands import Command
+from zkfleet.spelling import spell
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -81,4 +82,5 @@ def _word(name: str) -> str:
 
 
 def _label(value: Value) -> str:
-    return "" if value is None else str(value)
+    # A line end is escaped where labels are written, and there alone.
+    return "" if value is None else "\n".join(map(spell, str(value).split("\n")))

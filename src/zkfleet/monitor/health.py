@@ -5,16 +5,16 @@ process of the fleet restarted.  Readiness asks the checks that others have
 added, and startup is readiness that has been reached once.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from zkfleet.errors import ZkfleetError
-from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, table
+from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, lines_of, table
 from zkfleet.monitor.commands import command
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Check = Callable[[], str]
 """Returns "" if all is well, else a sentence that says what is not; one that raises is not well either."""
@@ -102,6 +102,6 @@ def startup() -> Answer:
 
 def _told(found: list[Finding]) -> Answer:
     wrong = [one for one in found if one.reason]
-    text = "".join(f"{one.name}: {one.reason}\n" for one in wrong) or "OK\n"
+    text = lines_of(f"{one.name}: {one.reason}" for one in wrong) or "OK\n"
     rows: list[dict[str, Value]] = [{"check": one.name, "ok": not one.reason, "reason": one.reason} for one in found]
     return table(CHECKS, rows, text=text, ok=not wrong)

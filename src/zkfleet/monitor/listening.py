@@ -9,7 +9,6 @@ the same file.
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import socket
 import stat
@@ -22,8 +21,9 @@ from pathlib import Path
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, BadInput
 from zkfleet.monitor.places import Place, UnixPath
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BACKLOG = 1024
 AT_ONCE = 64

@@ -7,15 +7,15 @@ cannot be loaded is a warning, and the others are there.
 """
 
 import importlib
-import logging
 import threading
 from importlib.metadata import EntryPoint, entry_points
 
 from zkfleet.errors import MissingDependency
 from zkfleet.monitor import basics
 from zkfleet.monitor.commands import COMMANDS, Command
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GROUP = "zkfleet.monitor"
 OURS = ["health", "process", "stacks", "memory", "profiling", "loops", "registries", "called"]

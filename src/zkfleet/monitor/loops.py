@@ -9,7 +9,7 @@ import gc
 import sys
 from typing import Any
 
-from zkfleet.monitor.answers import Answer, Column, Kind, Value, fields, table
+from zkfleet.monitor.answers import Answer, Column, Kind, Value, fields, lines_of, table
 from zkfleet.monitor.commands import command
 
 TASKS = [
@@ -72,7 +72,7 @@ def _task(one: "asyncio.Task[Any]") -> dict[str, Value]:
 def _text(row: dict[str, Value]) -> str:
     places = row["stack"]
     assert isinstance(places, list)
-    return f"{row['name']} {row['coroutine']} ({row['state']})\n" + "".join(f"    {place}\n" for place in places)
+    return lines_of([f"{row['name']} {row['coroutine']} ({row['state']})", *(f"    {place}" for place in places)])
 
 
 @command("reactor", columns=REACTOR)

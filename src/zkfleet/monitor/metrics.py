@@ -10,7 +10,6 @@ Who is late has a thread until it ends, and is not asked again before: there is
 never more than one thread for a command, and nobody waits for it once more.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from zkfleet.monitor.forking import renew_in_children
 from zkfleet.monitor.limits import Limits
 from zkfleet.monitor.loading import load
 from zkfleet.monitor.running import NAME, Running
+from zkfleet.spelling import get_logger
 
 try:
     from prometheus_client import CollectorRegistry, generate_latest
@@ -34,7 +34,7 @@ try:
 except ImportError as exc:
     raise MissingDependency("metrics stand on prometheus-client", hint="pip install 'zkfleet[monitor]'") from exc
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SECONDS_TO_WRITE = 1.0
 

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from zkfleet.monitor.answers import Answer, Column, Kind, Value, table
+from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines_of, table
 from zkfleet.monitor.commands import command
 from zkfleet.monitor.health import READINESS
 
@@ -126,7 +126,7 @@ def servers(path: str | None = None) -> Answer:
         {"address": address, "path": path, "properties": properties} for address, path, properties in found
     ]
     if path is not None:
-        return table(SERVERS, rows, text=" ".join(address for address, _, _ in found) + "\n")
+        return table(SERVERS, rows, text=lines_of([" ".join(address for address, _, _ in found)]))
     told = [{**properties, "path": path, "address": address} for address, path, properties in found]
     return table(SERVERS, rows, text=json.dumps(told) + "\n")
 

@@ -7,10 +7,8 @@ threads and no more.  Whatever a command raises ends here, in one line for the
 client and a traceback in the log.
 """
 
-import logging
 import secrets
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,8 +18,9 @@ from zkfleet.monitor.asking import Call, Outcome, Reply, failure, refusal, reply
 from zkfleet.monitor.commands import Commands, Says
 from zkfleet.monitor.forking import renew_in_children
 from zkfleet.monitor.limits import Limits
+from zkfleet.spelling import get_logger, spell_exception
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NAME = "zkfleet-monitor"
 """What the names of all threads of monitors begin with."""
@@ -138,7 +137,7 @@ class Running:
         said = failure(call, exc, id_)
         if not show_traceback or call.in_json:
             return said
-        return replace(said, text="".join(traceback.format_exception(exc)) + said.text)
+        return replace(said, text=spell_exception(exc) + said.text)
 
 
 def gathered(says: Says, limit: int, is_given_up: Callable[[], bool]) -> Answer:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
-from zkfleet.monitor.answers import Answer, Column, Value, table
+from zkfleet.monitor.answers import Answer, Column, Value, lines_of, table
 from zkfleet.monitor.commands import command
 from zkfleet.monitor.running import NAME
 
@@ -69,4 +69,4 @@ def _text(row: dict[str, Value]) -> str:
     assert isinstance(notes, list)
     assert isinstance(calls, list)
     head = f"{row['name']} ({row['native']}{', daemon' if row['daemon'] else ''})"
-    return "".join([f"{head}\n", *(f"  {line}\n" for line in notes), *(f"    {line}\n" for line in calls)])
+    return lines_of([head, *(f"  {line}" for line in notes), *(f"    {line}" for line in calls)])

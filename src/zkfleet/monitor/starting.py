@@ -7,7 +7,6 @@ holds is a `Monitor`.
 
 import atexit
 import contextlib
-import logging
 import os
 import ssl
 import threading
@@ -29,12 +28,13 @@ from zkfleet.monitor.places import Address, Place, UnixPath, check_guarded, plac
 from zkfleet.monitor.running import Running
 from zkfleet.monitor.talking import Speak
 from zkfleet.monitor.threads import in_thread
+from zkfleet.spelling import get_logger
 
 if TYPE_CHECKING:
     from zkfleet.registry import Registry
     from zkfleet.registry.announcer import Announcer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Monitor:

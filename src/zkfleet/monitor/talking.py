@@ -10,7 +10,6 @@ What always holds: nobody is run a command before having read the answer to the
 one before, so what waits to be read is bounded by the number of connections.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,8 +19,9 @@ from zkfleet.monitor.asking import Call, Reply, call, refusal
 from zkfleet.monitor.conversation import Close, Conversation, Make, Order, Run
 from zkfleet.monitor.limits import Limits
 from zkfleet.monitor.running import Job, Running
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TURN = 16
 SECONDS_BETWEEN_SWEEPS = 1.0

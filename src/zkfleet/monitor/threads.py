@@ -5,7 +5,6 @@ It answers whatever the application runs, and when all of its threads are busy.
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 import threading
@@ -14,8 +13,9 @@ from zkfleet.errors import WaitTimedOut
 from zkfleet.monitor.aio import Door, LoopClock
 from zkfleet.monitor.running import NAME, Running
 from zkfleet.monitor.talking import Speak, Switchboard
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PATIENCE = 10.0
 

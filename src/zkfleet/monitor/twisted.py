@@ -5,7 +5,6 @@
 A front door of its own, so that Twisted loads only for those who ask.
 """
 
-import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from zkfleet.monitor.opening import Opener
 from zkfleet.monitor.running import Running
 from zkfleet.monitor.talking import Speak, Switchboard, Talk
 from zkfleet.monitor.tunnel import Tunnel
+from zkfleet.spelling import get_logger
 
 try:
     from twisted.internet import interfaces, protocol
@@ -24,7 +24,7 @@ try:
 except ImportError as exc:
     raise MissingDependency("this door stands on Twisted", hint="pip install 'zkfleet[twisted]'") from exc
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SECONDS_FOR_LAST_WORDS = 1.0
 SECONDS_FOR_A_HANDSHAKE = 10.0

@@ -8,6 +8,7 @@ import json
 
 from zkfleet.errors import ZkfleetError
 from zkfleet.monitor.answers import Answer, Column, Value
+from zkfleet.spelling import spell, spell_json, spell_lines
 
 SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
 
@@ -15,7 +16,7 @@ SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
 def as_text(answer: Answer) -> str:
     """Return an answer as lines of text."""
     if answer.text is not None:
-        return answer.text
+        return spell_lines(answer.text)
     if answer.single:
         return _record(answer)
     return _table(answer)
@@ -43,7 +44,7 @@ def error_as_text(error: ZkfleetError) -> str:
 
 def _line(value: Value) -> str:
     # What is no number in JSON is nothing, rather than an answer that no parser takes.
-    return json.dumps(_without_nan(value), separators=(",", ":"), ensure_ascii=False) + "\n"
+    return spell_json(json.dumps(_without_nan(value), separators=(",", ":"), ensure_ascii=False)) + "\n"
 
 
 def _without_nan(value: Value) -> Value:
@@ -85,7 +86,7 @@ def _aligned(cells: list[str], widths: list[int], to_the_right: list[bool]) -> s
 
 
 def shown(value: Value, unit: str = "") -> str:
-    """Return a value as people read it."""
+    """Return a value as people read it, in a line."""
     match value:
         case None:
             return "-"
@@ -98,9 +99,9 @@ def shown(value: Value, unit: str = "") -> str:
         case int():
             return f"{value}{_unit(unit)}"
         case str():
-            return value
+            return spell(value)
         case dict():
-            return ", ".join(f"{key} {shown(below)}" for key, below in value.items()) or "-"
+            return ", ".join(f"{spell(str(key))} {shown(below)}" for key, below in value.items()) or "-"
     assert isinstance(value, list | tuple)
     return ", ".join(shown(below) for below in value) or "-"
 

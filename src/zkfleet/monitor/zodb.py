@@ -6,7 +6,7 @@ import time
 from typing import Annotated, Any, Literal
 
 from zkfleet.errors import BadInput
-from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, table
+from zkfleet.monitor.answers import Answer, Column, Kind, Value, lines, lines_of, table
 from zkfleet.monitor.commands import Between, command
 from zkfleet.monitor.databases import connections, databases, debug_info, open_connections, watch
 from zkfleet.monitor.stacks import stack
@@ -136,7 +136,7 @@ def _with_stack(row: dict[str, Value]) -> str:
     calls = row["stack"]
     assert isinstance(calls, list)
     told = table(CONNECTIONS, [{name: value for name, value in row.items() if name not in ("thread", "stack")}])
-    return as_text(told) + f"  in thread {row['thread'] or '?'}\n" + "".join(f"    {line}\n" for line in calls)
+    return as_text(told) + lines_of([f"  in thread {row['thread'] or '?'}", *(f"    {line}" for line in calls)])
 
 
 def _connection(name: str, connection: Any, age: float) -> dict[str, Value]:

@@ -6,7 +6,6 @@ nothing that happens to ZooKeeper ends the server.  ZEO servers and monitors tha
 a file configures use it.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,9 @@ from zkfleet.endpoints import Endpoint
 from zkfleet.errors import ZkfleetError
 from zkfleet.registry.registration import Registration
 from zkfleet.registry.registry import Registry
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Seconds that connecting may take: little at first, so that a person hears soon of it.
 PATIENCE = (2.0, 5.0)

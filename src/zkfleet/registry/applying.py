@@ -8,7 +8,6 @@ with what is there, creation included: a multi cannot check that, and versions
 begin at 0 again when a node is deleted and made anew.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,11 @@ from zkfleet.registry.reads import Batch, GetData, Progress, Reading, Reply, Unr
 from zkfleet.registry.session import Deadline, Session
 from zkfleet.registry.wire import SAFE_PACKET, rooted
 from zkfleet.registry.writing import Lost, Writer
+from zkfleet.spelling import get_logger
 from zkfleet.tree import Plan
 from zkfleet.tree.plan import ANY_CZXID, Create, Delete, Hold, SetAcl, Step, Update
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Change = Create | Update | Delete
 Send = Callable[[int, Deadline], bool]

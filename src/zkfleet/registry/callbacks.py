@@ -10,14 +10,15 @@ so intermediate states may be left out and the last one never is.  `Turns` says
 whose turn it is: of one view there is one job at the most, queued or running.
 """
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-logger = logging.getLogger(__name__)
+from zkfleet.spelling import get_logger
+
+logger = get_logger(__name__)
 
 PATIENCE = 0.05
 MOST = 4

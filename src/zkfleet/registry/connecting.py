@@ -12,6 +12,7 @@ from zkfleet.registry.hosts import TLS, Credential, choose_hosts, credentials
 from zkfleet.registry.life import AfterFork
 from zkfleet.registry.registry import Registry
 from zkfleet.registry.session import RECONNECT
+from zkfleet.spelling import get_logger
 
 # ZooKeeper counts milliseconds in 31 bits.
 LONGEST = 2_000_000
@@ -20,7 +21,7 @@ SHORTEST_WRITTEN = 1000
 
 # kazoo tells of every lost connection, twice a second while there is none; the
 # hub tells of those that matter, once.
-_kazoo = logging.getLogger("zkfleet.kazoo")
+_kazoo = get_logger("zkfleet.kazoo")
 _kazoo.setLevel(logging.CRITICAL)
 
 

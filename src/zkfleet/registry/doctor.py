@@ -16,6 +16,7 @@ from zkfleet.registry import identity
 from zkfleet.registry.reads import Znode
 from zkfleet.registry.subtree import Subtree, read_subtree
 from zkfleet.registry.wire import PACKET_LIMIT
+from zkfleet.spelling import spell
 from zkfleet.tree import decode, links
 from zkfleet.tree.model import BYTES, NODE_LINK, PROPERTY_LINK, TEXT
 
@@ -43,7 +44,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.kind}: {self.what} ({self.remedy})"
+        return spell(f"{self.path}: {self.kind}: {self.what} ({self.remedy})")
 
 
 def examine(registry: "Registry", path: str) -> list[Finding]:

@@ -10,7 +10,6 @@ called one after the other, never with a state older than one they saw, and
 always with the last.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,9 @@ from zkfleet.registry.callbacks import Turns
 from zkfleet.registry.hub import Hub
 from zkfleet.registry.readings import Snapshot
 from zkfleet.registry.reads import Event, Reading
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 RETRY_AFTER = 1.0

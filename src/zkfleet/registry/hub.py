@@ -16,7 +16,6 @@ A member of the hub (a view or a claim) is only touched on that thread.
 import contextlib
 import heapq
 import itertools
-import logging
 import queue
 import random
 import threading
@@ -32,8 +31,9 @@ from zkfleet.registry.callbacks import PATIENCE, Callbacks
 from zkfleet.registry.reads import Answer, Batch, Event, Mode, Reading, Watch
 from zkfleet.registry.session import Session
 from zkfleet.registry.wire import AddWatch, RemoveWatches, rooted
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 Message = tuple[Callable[..., None], tuple[Any, ...]]

@@ -10,7 +10,6 @@ of it.  So `held` is what we know, never a proof.  `confirm` gives one, for a
 moment: see `zkfleet.zeo.lease` for what can be built on it.
 """
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,11 +23,12 @@ from zkfleet.registry.hub import LINK_ERRORS
 from zkfleet.registry.registrar import Registrant
 from zkfleet.registry.registration import Registration
 from zkfleet.registry.wire import rooted
+from zkfleet.spelling import get_logger
 
 if TYPE_CHECKING:
     from zkfleet.registry.registry import Registry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ANY_VERSION = -1
 

@@ -9,7 +9,6 @@ marks as it has had writers at once: one, mostly.
 Nobody else sees these znodes: lists of children leave them out (`wire`).
 """
 
-import logging
 import threading
 import uuid
 from typing import Any
@@ -24,9 +23,10 @@ from zkfleet.registry.proof import FENCED, Mark
 from zkfleet.registry.reads import MARKS, Batch, GetChildren, Reading, Znode
 from zkfleet.registry.session import NOT_SENT, Deadline, Session
 from zkfleet.registry.wire import Multi, container, refusal_in, rooted
+from zkfleet.spelling import get_logger
 from zkfleet.tree import Acl
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 HOME = f"/{MARKS}"
 KEPT_BY = "session"

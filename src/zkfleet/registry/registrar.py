@@ -24,9 +24,10 @@ from zkfleet.registry.hub import LINK_ERRORS, Hub
 from zkfleet.registry.reads import Event, Unreadable, Watch, Znode
 from zkfleet.registry.session import mapped
 from zkfleet.registry.wire import SAFE_PACKET, rooted
+from zkfleet.spelling import get_logger
 from zkfleet.tree import decode, encode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 EPHEMERAL = 1
 RETRY_AFTER = 5.0

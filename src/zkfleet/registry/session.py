@@ -9,7 +9,6 @@ nothing; `writing` finds out what became of a write whose reply was lost).
 The listener is called on kazoo's connection thread and must only enqueue.
 """
 
-import logging
 import re
 import threading
 import time
@@ -29,8 +28,9 @@ from zkfleet.registry import wire
 from zkfleet.registry.reads import MARKS, Answer, Batch, Event, Reading, Reply
 from zkfleet.registry.refusals import ask_members, remedy
 from zkfleet.registry.tap import Tap
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 OLDEST_SERVER = (3, 6)

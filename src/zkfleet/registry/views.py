@@ -209,10 +209,10 @@ class Properties(View[Configuration], Mapping[str, Any]):
         return iter(self._values())
 
     def __getitem__(self, name: str) -> Any:
-        broken = self.snapshot.content.broken.get(name)
-        if broken is not None:
-            raise KeyError(name) from broken
-        return self._values()[name]
+        values = self._values()
+        if name not in values:
+            raise KeyError(name) from self.snapshot.content.broken.get(name)
+        return values[name]
 
     def _values(self) -> Mapping[str, Any]:
         return self.snapshot.content.values

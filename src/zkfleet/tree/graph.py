@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from zkfleet import paths
 from zkfleet.errors import BadPath, LinkLoop, MissingDependency, NodeNotFound, ZkfleetError
+from zkfleet.spelling import spell
 from zkfleet.tree import links
 from zkfleet.tree.model import NODE_LINK, PROPERTY_LINK, Node
 from zkfleet.tree.validate import flatten
@@ -47,7 +48,7 @@ class Graph:
         """Return the graph in Graphviz's language."""
         lines = ["digraph zkfleet {", "  rankdir=LR;", '  node [shape=box, style=rounded, fontname="sans-serif"];']
         for path, kind in self.boxes:
-            label = _quoted(f"{path}\n{kind}" if kind else path)
+            label = _quoted(path, kind) if kind else _quoted(path)
             extra = ", color=red" if path in self.dangling else ""
             lines.append(f"  {_quoted(path)} [label={label}{extra}];")
         for edge in self.edges:
@@ -86,12 +87,12 @@ class Graph:
         return done.stdout
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+def _quoted(*lines: str) -> str:
+    return '"' + "\\n".join(spell(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return spell(text).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def make_graph(root: Node) -> Graph:

@@ -48,7 +48,7 @@ def render(root: Node, name: str | None = None) -> str:
 def _head(name: str, node: Node, level: int) -> Iterator[str]:
     """Yield a node's own lines."""
     indent = _INDENT * level
-    line = f"{indent}/{name if _PLAIN_NODE.match(name) else repr(name)}"
+    line = f"{indent}/{name if _PLAIN_NODE.match(name) and name.isprintable() else repr(name)}"
     properties = node.properties
     kind = properties.get("type")
     short = isinstance(kind, str) and _short_type(kind) and "type" + PROPERTY_LINK not in properties

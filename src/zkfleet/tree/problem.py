@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from zkfleet.spelling import spell
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
@@ -22,4 +24,4 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}:{self.column}: {self.found} ({self.remedy})"
+        return spell(f"{self.source}:{self.line}:{self.column}: {self.found} ({self.remedy})")

@@ -8,19 +8,19 @@ Everything is done on the server's loop.
 """
 
 import asyncio
-import logging
 import os
 import resource
 import socket
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.connections import Connection
 
 if TYPE_CHECKING:
     from zkfleet.zeo.storage_server import RepairedServer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Files kept back for all that is no client.
 KEPT = 128

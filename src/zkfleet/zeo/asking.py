@@ -20,6 +20,7 @@ from typing import Any
 
 from zkfleet.endpoints import parse_endpoint
 from zkfleet.errors import BadAddress, ConnectFailed, WaitTimedOut, ZkfleetError
+from zkfleet.spelling import spell
 from zkfleet.zeo.described import LOCK_HOLDER, PACK
 from zkfleet.zeo.packs import Pack
 
@@ -230,6 +231,5 @@ def _said(fields: Mapping[str, Any]) -> Said:
             raise ValueError(f"{name} is {value!r}")
     if len(bytes.fromhex(found["last"])) != 8:
         raise ValueError(f"last is {found['last']!r}")
-    # It is a client's word, and may be for a terminal.
-    found["lock_holder"] = "".join(sign if sign.isprintable() else "?" for sign in found["lock_holder"])
+    found["lock_holder"] = spell(found["lock_holder"])
     return Said(**found, pack=Pack.of(fields.get(PACK)))

@@ -8,7 +8,6 @@ folder is called on either side.  A plain ZEO server has no token: of its folder
 it is only known that it has a layout.
 """
 
-import logging
 import os
 import uuid
 from contextlib import suppress
@@ -18,8 +17,9 @@ from typing import Any
 from ZODB.blob import LAYOUT_MARKER
 
 from zkfleet.errors import BadInput
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MARK = ".zkfleet"
 LAYOUT_OF_CACHES = "zeocache"

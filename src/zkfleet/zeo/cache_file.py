@@ -5,7 +5,6 @@ cache that is kept has a file beside it: the identity of its database.
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 from zc.lockfile import LockError
 
 from zkfleet.errors import BadInput
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.blobs import check_own
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from zkfleet.errors import ZkfleetError
+from zkfleet.spelling import spell
 from zkfleet.zeo.asking import Said
 from zkfleet.zeo.status import EMPTY, NO_STORAGES, STANDBY, Row, rate, rows_of, span
 from zkfleet.zeo.surveying import Survey
@@ -136,13 +137,13 @@ def _values(
 
 def _label(name: str, storage: str, address: str) -> str:
     label = ":".join(part for part in (address, "" if storage == "1" else storage, name) if part)
-    label = label.replace("=", "_").replace("'", "''")
+    label = spell(label).replace("=", "_").replace("'", "''")
     return f"'{label}'" if any(character in label for character in " '") else label
 
 
 def report(level: Level, line: str, values: Sequence[str] = ()) -> str:
     """Return a plugin's output: the line, and metrics behind bars, the first on the same line."""
-    first = f"{level.name}: {line}".replace("|", "/").replace("\n", " ")
+    first = spell(f"{level.name}: {line}".replace("|", "/").replace("\n", " "))
     if not values:
         return first + "\n"
     rest = "\n| " + "\n ".join(values[1:]) if values[1:] else ""

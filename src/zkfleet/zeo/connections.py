@@ -17,6 +17,7 @@ from ZEO.StorageServer import ZEOStorage, run_in_thread
 from ZODB.serialize import referencesf
 
 from zkfleet.errors import BadInput
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.blobs import token_of
 from zkfleet.zeo.described import BLOBS, IDENTITY, PACK_TAKES_GC, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on
@@ -27,7 +28,7 @@ from zkfleet.zeo.packs import PACKS, takes_gc
 if TYPE_CHECKING:
     from zkfleet.zeo.storage_server import RepairedServer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _numbers = itertools.count(1)
 

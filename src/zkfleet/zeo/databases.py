@@ -14,7 +14,6 @@ Nothing stored is unpickled, so no application's classes are needed.  Called
 before a storage is served, by one thread.
 """
 
-import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,12 +28,13 @@ from ZODB.POSException import ConflictError, POSKeyError
 from ZODB.utils import load_current, z64
 
 from zkfleet.errors import BadInput
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.described import IDENTITY
 from zkfleet.zeo.roots import identity_in, new_root, with_identity
 from zkfleet.zeo.sidecar import Remembered, Sidecar
 from zkfleet.zeo.transience import is_transient
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Revisions of the root that are looked at where the root itself says nothing: all of them.
 REVISIONS = 1_000_000

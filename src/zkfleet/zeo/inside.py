@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from zkfleet.errors import BadInput, WaitTimedOut
+from zkfleet.spelling import spell
 from zkfleet.zeo.connections import Connection
 from zkfleet.zeo.insides import Repair, require
 from zkfleet.zeo.storage_server import RUNNING, RepairedServer
@@ -191,5 +192,4 @@ def _spelled(address: Any) -> str:
 
 
 def _text(said: bytes) -> str:
-    text = said.decode(errors="replace")[:200]
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return spell(said.decode(errors="replace")[:200])

@@ -12,7 +12,6 @@ method still does what it did is for the tests to say.
 
 import dis
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,11 +20,12 @@ from importlib.metadata import version
 from typing import Any
 
 from zkfleet.errors import MissingDependency
+from zkfleet.spelling import get_logger
 
 # The versions that the lists of needs were read in.
 KNOWN = "6.0 to 6.2"
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

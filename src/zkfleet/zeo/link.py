@@ -14,7 +14,6 @@ ZEO's `register_lock`, but for the loss of it.
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from ZEO.Exceptions import ClientDisconnected
 from ZODB.utils import z64
 
 from zkfleet.errors import BadInput, ServerBehind, WrongDatabase
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.blobs import check_shared
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.candidates import Candidate, Choice
@@ -34,7 +34,7 @@ from zkfleet.zeo.peer import FIRST_PAUSE, Peer
 from zkfleet.zeo.reasons import Address, Reasons, spelled
 from zkfleet.zeo.requests import NEEDS, RequestingIO, RequestingThread
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SECONDS_A_TIER = 0.5
 REST = 1.0

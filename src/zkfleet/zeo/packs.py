@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zkfleet.spelling import spell
 from zkfleet.zeo.insides import Repair
 
 PACKS = Repair(
@@ -61,8 +62,7 @@ class Pack:
                 "error": str(error),
                 "written": int(written),
             }:
-                # It may be for a terminal.
-                return cls(began, ended, "".join(sign if sign.isprintable() else "?" for sign in error), written)
+                return cls(began, ended, spell(error), written)
         return None
 
 

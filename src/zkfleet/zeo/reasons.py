@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadInput, ServerBehind, WrongDatabase
+from zkfleet.spelling import spell
 
 Address = tuple[str, int]
 
@@ -99,4 +100,4 @@ def spelled(problem: object) -> str:
 
 def with_name(name: str, problem: object) -> str:
     """Return an error in its own words, after the name of the server that it is about."""
-    return spelled(problem) if spelled(problem).startswith(f"{name}: ") else f"{name}: {spelled(problem)}"
+    return spelled(problem) if spelled(problem).startswith(f"{spell(name)}: ") else f"{name}: {spelled(problem)}"

@@ -11,17 +11,18 @@ All on the thread of ZEO's loop, but for `RequestingThread`.
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.client import ClientIO, ClientThread
 from ZEO.Exceptions import ClientDisconnected
 
+from zkfleet.spelling import get_logger
+
 if TYPE_CHECKING:
     from zkfleet.zeo.peer import Peer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Requests whose last argument is the id of their transaction.
 OF_TRANSACTION = frozenset(

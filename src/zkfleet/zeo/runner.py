@@ -6,7 +6,6 @@ it now, SIGHUP drains and exits with 1, so that whoever watches starts it again;
 SIGUSR2 opens log files anew.
 """
 
-import logging
 import signal
 import threading
 import time
@@ -15,11 +14,12 @@ from collections.abc import Callable, Sequence
 from ZEO.runzeo import ZEOServer
 
 from zkfleet.errors import ZkfleetError
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.insides import Repair, require
 from zkfleet.zeo.server import Server
 from zkfleet.zeo.settings import Options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOOK_AGAIN = 0.05
 PROCESS = Repair(

@@ -4,7 +4,6 @@ The object for those who embed one; `runner` makes a process of it.  It brings
 together what serves, what announces it and, among standbys, what says when.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from zkfleet.errors import BadInput, Closed, Unavailable, WaitTimedOut, ZkfleetE
 from zkfleet.registry import Registry
 from zkfleet.registry.announcer import RETRY_AFTER, Announcer, Concern
 from zkfleet.registry.connecting import client_options
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.announcing import announcer
 from zkfleet.zeo.connections import FENCE
 from zkfleet.zeo.duty import State, Stop
@@ -31,7 +31,7 @@ from zkfleet.zeo.storage_server import REQUIRED
 if TYPE_CHECKING:
     from zkfleet.monitor import Monitor
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Server:

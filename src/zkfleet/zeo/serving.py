@@ -5,7 +5,6 @@ nobody is connected any more.  Whether the world knows of it is up to
 `announcing`, and when it begins and ends to `server`.
 """
 
-import logging
 import os
 import socket
 import stat
@@ -16,13 +15,14 @@ from typing import Any
 
 from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.oid_supply import skip_given_oids
 from zkfleet.zeo.settings import Settings
 from zkfleet.zeo.storage_server import RepairedServer
 from zkfleet.zeo.transience import is_transient
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Seconds that storages have to be closed in: a FileStorage writes its index.
 LAST_WORDS = 30.0

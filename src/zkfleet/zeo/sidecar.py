@@ -5,14 +5,15 @@ written for: it names a transaction that they have.  An earlier zkfleet named no
 """
 
 import json
-import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from zkfleet.spelling import get_logger
+
+logger = get_logger(__name__)
 SUFFIX = ".zkfleet"
 
 

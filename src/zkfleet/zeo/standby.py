@@ -19,7 +19,6 @@ back when nothing is open any more.
 """
 
 import contextlib
-import logging
 import os
 import queue
 import re
@@ -34,10 +33,11 @@ from zc.lockfile import LockError
 
 from zkfleet.errors import Closed, NodeNotFound, WaitTimedOut, ZkfleetError
 from zkfleet.registry import Lock, Registry
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.duty import Duty, Facts, Order, State, Stop
 from zkfleet.zeo.lease import ANSWERED_WITHIN, RENEWED_EVERY, Exchange, Lease
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SUFFIX = ".standby"
 PRIMARY = "primary"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from persistent.TimeStamp import TimeStamp
 
 from zkfleet.errors import ZkfleetError
+from zkfleet.spelling import spell
 from zkfleet.zeo.asking import Answer, Said
 from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.duty import State
@@ -99,7 +100,7 @@ def _rows(address: str, now: Survey, before: Survey | None, newest: Mapping[str,
     described, answer = now.described.get(address, Described()), now.answers[address]
     role = _role(described)
     if isinstance(answer, ZkfleetError):
-        yield Row(address, role=role, problem=str(answer).removeprefix(f"{address}: "))
+        yield Row(address, role=role, problem=str(answer).removeprefix(f"{spell(address)}: "))
         return
     names = described.storages or tuple(sorted(answer))
     if not names:
@@ -151,10 +152,11 @@ def seconds(tid: str) -> float:
 
 def table(rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Return the rows as text; those with a note are marked with `!`, and it is written behind them."""
-    cells = [("", *HEADINGS), *(("!" if note else "", *_cells(row)) for row, note in zip(rows, notes, strict=True))]
+    marked = [("!" if note else "", *map(spell, _cells(row))) for row, note in zip(rows, notes, strict=True)]
+    cells = [("", *HEADINGS), *marked]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
-    return "".join(f"{line}  {note}".rstrip() + "\n" for line, note in zip(lines, ("", *notes), strict=True))
+    return "".join(f"{line}  {spell(note)}".rstrip() + "\n" for line, note in zip(lines, ("", *notes), strict=True))
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ in `link`.
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from ZODB.utils import oid_repr, z64
 
 from zkfleet.errors import BadInput, WrongDatabase
 from zkfleet.registry import InvalidProvider, ProvidersView, Registry
+from zkfleet.spelling import get_logger
 from zkfleet.zeo import fork, loads
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.cache_file import client_files, remember, remembered
@@ -32,7 +32,7 @@ from zkfleet.zeo.options import Settings
 from zkfleet.zeo.sessions import Shared
 from zkfleet.zeo.statistics import Outages
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ONLY_STORAGE = "1"
 """What ZEO calls a storage that nobody gave a name."""

@@ -8,20 +8,20 @@ Everything but `drain` and `abort` runs on the thread that calls `serve`.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ZEO.asyncio.server import Acceptor
 from ZEO.StorageServer import StorageServer
 
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.arrivals import Encrypted, Room, most_connections
 from zkfleet.zeo.connections import BLOB_RECORDS, CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
 from zkfleet.zeo.described import LOCK_HOLDER, PACK
 from zkfleet.zeo.insides import Repair, is_on
 from zkfleet.zeo.packs import PACKS, Packs
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Seconds in which a client has to register.
 HANDSHAKE = 30.0

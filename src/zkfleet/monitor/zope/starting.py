@@ -5,7 +5,6 @@ that the process starts.  Subscribers, as thin as they can be.
 """
 
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -25,8 +24,9 @@ from zkfleet.monitor.starting import Monitor, start
 from zkfleet.monitor.zope import membership
 from zkfleet.monitor.zope.configured import NAMES, SPELLING, Configured, configured, line_of
 from zkfleet.monitor.zope.interfaces import all_of_them
+from zkfleet.spelling import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CLOSE_WITHIN = 10.0
 
