@@ -25,7 +25,7 @@ CALLS = {
 }
 # Those that start processes have tests of their own: tests/end_to_end/test_demo.py and test_dev.py;
 # those that look at ZEO servers are called below: there are none; monitors are asked in test_monitor.py.
-ELSEWHERE = {"demo", "monitor", "run", "zeo check", "zeo pack", "zeo status"}
+ELSEWHERE = {"demo", "monitor", "run", "zeo check", "zeo identify", "zeo pack", "zeo status"}
 
 
 def commands(group=main, *names):

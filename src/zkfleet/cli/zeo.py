@@ -3,6 +3,7 @@
 import click
 
 from zkfleet.cli.zeo_check import check_command
+from zkfleet.cli.zeo_identify import identify_command
 from zkfleet.cli.zeo_pack import pack_command
 from zkfleet.cli.zeo_serve import serve_command
 from zkfleet.cli.zeo_status import status_command
@@ -13,5 +14,5 @@ def zeo_command() -> None:
     """Run ZEO servers that their clients find, and look after them."""
 
 
-for command in (check_command, pack_command, serve_command, status_command):
+for command in (check_command, identify_command, pack_command, serve_command, status_command):
     zeo_command.add_command(command)

@@ -32,6 +32,7 @@ and this is the only room that knows ZEO's insides.
     databases                which database a storage holds
     oid_supply               which ids it gives to new objects
     roots, sidecar           how that is kept in the data, and beside them
+    identities               who says which database it is, and who may change that
     transience               which storages are new databases at each start
     server, runner           the door for those who embed a server; a process of it
     settings                 how a server is configured

@@ -1,0 +1,98 @@
+"""zkfleet zeo identify: which database that is, by whom, and how a person says so."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from zkfleet.cli.options import Ensemble, with_ensemble, with_errors, with_format
+from zkfleet.cli.output import emit
+from zkfleet.errors import BadInput, ZkfleetError
+
+if TYPE_CHECKING:
+    from zkfleet.zeo.described import Described
+    from zkfleet.zeo.identities import Databases, Word
+
+HEADINGS = ("STORAGE", "IDENTITY", "SAID BY")
+
+
+@click.command("identify")
+@click.argument("target", metavar="CONFIG|FILE|PATH")
+@click.option("-s", "--storage", default="", metavar="NAME", help="Of this storage alone.")
+@click.option("--set", "given", metavar="IDENTITY", help="Give the data this identity.")
+@click.option("--accept", is_flag=True, help="Give the data the identity that all others know.")
+@click.option("--new", is_flag=True, help="Give the data a new identity: a copy becomes a database of its own.")
+@with_format
+@with_ensemble
+@with_errors
+def identify_command(
+    ensemble: Ensemble, target: str, storage: str, given: str | None, accept: bool, new: bool, form: str
+) -> None:
+    """Show who says which database that is, and change what the data say.
+
+    CONFIG is a ZEO server's configuration, FILE a FileStorage's, PATH the node
+    of a service, whose servers are heard.  To change what the data say, stop
+    their server first.
+    """
+    from zkfleet.zeo.identities import accepted, databases_of, new_identity, words_in, words_of, write
+
+    if sum((given is not None, accept, new)) > 1:
+        raise click.UsageError("--set, --accept and --new exclude each other.")
+    changes = given is not None or accept or new
+    file = Path(target)
+    if not file.is_file():
+        if changes or file.exists():
+            raise BadInput(f"{target}: no such file", hint="name a server's configuration, or a FileStorage's file")
+        emit_words(form, words_in(_registered(ensemble, target), storage))
+        return
+    found = databases_of(file)
+    if changes:
+        storage = found.choose(storage)
+    names = [storage] if storage else list(found.openers)
+    words = [word for name in names for word in words_of(found, name)]
+    servers = _of_servers(ensemble, found, names)
+    if changes:
+        identity = new_identity() if new else accepted([*words, *servers]) if given is None else given
+        write(found, storage, identity)
+        words = words_of(found, storage)
+    emit_words(form, [*words, *servers])
+
+
+def _registered(ensemble: Ensemble, path: str) -> dict[str, "Described"]:
+    from zkfleet.zeo.surveying import registered
+
+    with ensemble.connect() as registry:
+        return registered(registry, path)
+
+
+def _of_servers(ensemble: Ensemble, found: "Databases", names: Sequence[str]) -> list["Word"]:
+    """Return what the servers at the paths of a configuration say; that there is no ZooKeeper is only told."""
+    from zkfleet.zeo.identities import words_in
+
+    zookeeper = found.settings.zookeeper if found.settings else None
+    words: list[Word] = []
+    if zookeeper is None:
+        return words
+    where = ensemble if ensemble.hosts else replace(ensemble, hosts=zookeeper.connection)
+    for path, here in zookeeper.places(names).items():
+        try:
+            servers = _registered(where, path)
+        except ZkfleetError as exc:
+            click.echo(f"servers are not heard: {exc}", err=True)
+            break
+        words += [word for name in here for word in words_in(servers, name)]
+    return words
+
+
+def emit_words(form: str, words: Sequence["Word"]) -> None:
+    """Show who says what; words that differ are told of."""
+    rows = [HEADINGS, *((word.storage, word.identity or "-", word.by) for word in words)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    emit(form, "\n".join(lines) + "\n", [dataclasses.asdict(word) for word in words])
+    for name in sorted({word.storage for word in words}):
+        if len({word.identity for word in words if word.storage == name}) > 1:
+            click.echo(f"! storage {name!r}: they do not agree; --accept or --set changes what the data say", err=True)

@@ -1,0 +1,173 @@
+"""Who says which identity a database has, and who may change it?
+
+For a person after a restore: what the data say, what the file beside them
+remembers, what the servers in ZooKeeper say.  Data are opened for reading alone
+until something is to be changed, and then by whoever gets their lock: a server
+that is running keeps it.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zc.lockfile import LockError
+from ZODB.FileStorage import FileStorage, packed_version
+
+from zkfleet.errors import BadInput, Unavailable
+from zkfleet.zeo.databases import give, look
+from zkfleet.zeo.described import Described
+from zkfleet.zeo.settings import Settings, read_settings
+from zkfleet.zeo.sidecar import SUFFIX, Sidecar
+
+DATA, LOG = "data", "log of the data"
+ONLY = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What somebody says of a storage's identity.
+
+    Attributes:
+        storage: its name.
+        identity: 32 hexadecimal digits, or "" if it has none.
+        by: `data`, a file's name, or a server's address.
+    """
+
+    storage: str
+    identity: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """Storages that a person has named, by a configuration or by a file.
+
+    Attributes:
+        openers: by name; each opens one for reading alone, or for writing.
+        settings: of the server, if a configuration was named.
+    """
+
+    openers: Mapping[str, Callable[[bool], Any]]
+    settings: Settings | None = None
+
+    def choose(self, name: str) -> str:
+        """Return the name of the storage that is meant; "" is the only one.
+
+        Raises:
+            BadInput: there is none of that name, or there are several.
+        """
+        names = ", ".join(self.openers)
+        if not name and len(self.openers) == 1:
+            return next(iter(self.openers))
+        if not name:
+            raise BadInput(f"there are several storages: {names}", hint="name one with --storage")
+        if name not in self.openers:
+            raise BadInput(f"no storage is named {name!r}; there are {names}")
+        return name
+
+
+def databases_of(file: Path) -> Databases:
+    """Return the storages of a configuration, or the one that a FileStorage's file is.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(len(packed_version))
+    if head == packed_version:
+        return Databases({ONLY: lambda read_only: FileStorage(str(file), read_only=read_only)})
+    settings = read_settings(file)
+    return Databases({name: partial(_open, file, name) for name in settings.storages}, settings)
+
+
+def _open(file: Path, name: str, read_only: bool) -> Any:
+    # Read anew each time: whoever opens for reading alone changes what was read.
+    opener = read_settings(file).storages[name]
+    if read_only:
+        _make_read_only(getattr(opener, "__self__", None))
+    return opener()
+
+
+def _make_read_only(section: Any) -> None:
+    """Have ZConfig's section of a storage, and those in it, open for reading alone where they can."""
+    config: Any = getattr(section, "config", None)
+    for name in ("base", "changes"):
+        inner = getattr(config, name, None)
+        if inner is not None:
+            _make_read_only(inner)
+    if hasattr(config, "read_only"):
+        config.read_only, config.create = True, False
+
+
+def words_of(databases: Databases, name: str) -> list[Word]:
+    """Return what the data of a storage say of their identity, and the file beside them.
+
+    Raises:
+        OSError: the data cannot be read.
+    """
+    with _opened(databases, name, read_only=True) as storage:
+        found = look(storage)
+        beside = Sidecar.of(storage)
+    words = [Word(name, found.root or found.log, LOG if found.log else DATA)]
+    if beside is not None and found.beside:
+        words.append(Word(name, found.beside, str(beside)))
+    return words
+
+
+def words_in(servers: Mapping[str, Described], name: str = "") -> list[Word]:
+    """Return what registered servers say of the identities of their storages, or of one of them."""
+    return [
+        Word(storage, identity, address)
+        for address, described in sorted(servers.items())
+        for storage, identity in sorted(described.databases.items())
+        if name in ("", storage)
+    ]
+
+
+def accepted(words: Sequence[Word]) -> str:
+    """Return the one identity that others than the data know.
+
+    Raises:
+        BadInput: nobody knows one, or they do not agree.
+    """
+    known = sorted({word.identity for word in words if word.identity and word.by not in (DATA, LOG)})
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise BadInput(
+            "nobody but the data knows an identity",
+            hint=f"neither a file {SUFFIX} beside them nor a registered server; give one with --set",
+        )
+    raise BadInput(f"the others do not agree: {', '.join(known)}", hint="choose one with --set")
+
+
+def new_identity() -> str:
+    """Return an identity that no database has."""
+    return uuid.uuid4().hex
+
+
+def write(databases: Databases, name: str, identity: str) -> None:
+    """Give a storage an identity; the file beside the data remembers it, too.
+
+    Raises:
+        Unavailable: a server has the data open.
+        BadInput: that is no identity, or it could not be kept.
+    """
+    try:
+        with _opened(databases, name, read_only=False) as storage:
+            give(storage, identity)
+    except LockError as exc:
+        raise Unavailable(f"another process has the data open: {exc}", hint="stop their server first") from exc
+
+
+@contextlib.contextmanager
+def _opened(databases: Databases, name: str, *, read_only: bool) -> Iterator[Any]:
+    storage = databases.openers[name](read_only)
+    try:
+        yield storage
+    finally:
+        storage.close()

@@ -1,0 +1,136 @@
+import contextlib
+import json
+
+import pytest
+from click.testing import CliRunner
+from ZODB.FileStorage import FileStorage
+
+from tests.zeo import making
+from zkfleet.cli import main
+from zkfleet.zeo.databases import identify, look
+
+OTHER = "b" * 32
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Data that have an identity, in the file and beside it."""
+    with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"))) as storage:
+        identify(storage)
+    return tmp_path / "Data.fs"
+
+
+@pytest.fixture
+def run(hosts):
+    def call(*arguments, code=0):
+        done = CliRunner(env={"ZKFLEET_ZOOKEEPER": hosts}).invoke(main, ["zeo", "identify", *map(str, arguments)])
+        assert done.exit_code == code, (done.output, done.exception)
+        return done
+
+    return call
+
+
+@pytest.fixture
+def config(file, hosts, registry):
+    registry.import_tree("/db\n")
+    found = file.with_name("zeo.conf")
+    found.write_text(making.a_config(zookeeper=hosts, path="/db", storage=making.a_filestorage(file)))
+    return found
+
+
+def known(file):
+    with contextlib.closing(FileStorage(str(file), read_only=True)) as storage:
+        return look(storage)
+
+
+def words(done):
+    return [tuple(word.values()) for word in json.loads(done.stdout)]
+
+
+def beside(file):
+    return f"{file}.zkfleet"
+
+
+def test_it_shows_what_the_data_and_the_file_beside_them_say(run, file):
+    identity = known(file).root
+    lines = [line.split() for line in run(file).stdout.splitlines()]
+    assert lines == [["STORAGE", "IDENTITY", "SAID", "BY"], ["1", identity, "data"], ["1", identity, beside(file)]]
+
+
+def test_it_shows_what_the_registered_servers_say(run, file, config, registry):
+    with registry.register("/db", "127.0.0.1:8100", database={"1": OTHER}):
+        done = run(config, "--format", "json")
+        assert words(done)[-1] == ("1", OTHER, "127.0.0.1:8100")
+        assert "they do not agree" in done.stderr
+        assert words(run("/db", "--format", "json")) == [("1", OTHER, "127.0.0.1:8100")]
+
+
+def test_without_zookeeper_it_shows_the_rest(run, file, config):
+    done = run(config, "-z", "127.0.0.1:1", "--timeout", "0.2")
+    assert known(file).root in done.stdout
+    assert "servers are not heard" in done.stderr
+
+
+def test_data_that_are_served_are_shown_and_not_changed(run, file):
+    identity = known(file).root
+    with contextlib.closing(FileStorage(str(file))):
+        assert identity in run(file).stdout
+        assert "another process has the data open" in run(file, "--new", code=1).stderr
+    assert known(file).root == identity
+
+
+def test_an_identity_is_set(run, file):
+    assert words(run(file, "--set", OTHER, "--format", "json")) == [("1", OTHER, "data"), ("1", OTHER, beside(file))]
+    assert known(file).root == OTHER
+
+
+def test_a_copy_becomes_another_database(run, file):
+    before = known(file).root
+    run(file, "--new")
+    assert known(file).root not in ("", before)
+
+
+def test_after_a_restore_what_the_others_know_is_accepted(run, file, config, registry):
+    """A backup lies here that is older than identities are."""
+    identity = known(file).root
+    file.unlink()
+    with contextlib.closing(FileStorage(str(file))):
+        pass
+    assert words(run(config, "--format", "json"))[0] == ("1", "", "data")
+    with registry.register("/db", "127.0.0.1:8100", database={"1": OTHER}):
+        assert f"do not agree: {', '.join(sorted((identity, OTHER)))}" in run(config, "--accept", code=1).stderr
+    run(config, "--accept")
+    assert known(file).root == identity
+
+
+def test_there_may_be_nothing_to_accept(run, file):
+    file.with_name("Data.fs.zkfleet").unlink()
+    assert "nobody but the data" in run(file, "--accept", code=1).stderr
+
+
+def test_of_several_storages_one_is_named(run, file, tmp_path):
+    config = tmp_path / "zeo.conf"
+    storages = making.a_filestorage(file, "a") + "\n" + making.a_filestorage(tmp_path / "b.fs", "b")
+    config.write_text(making.a_config(address="8100", storage=storages))
+    assert "name one with --storage" in run(config, "--new", code=1).stderr
+    assert "there are a, b" in run(config, "--new", "-s", "c", code=1).stderr
+    run(config, "--set", OTHER, "-s", "a")
+    assert known(file).root == OTHER
+    assert not (tmp_path / "b.fs").exists()
+
+
+@pytest.mark.parametrize("wrong", [["--new", "--accept"], ["--set", OTHER, "--new"]])
+def test_two_changes_are_wrong_usage(run, file, wrong):
+    run(file, *wrong, code=2)
+
+
+def test_what_is_no_file_is_not_changed(run, tmp_path):
+    assert "no such file" in run(tmp_path / "missing.fs", "--new", code=1).stderr
+    assert "no such file" in run(tmp_path, code=1).stderr
+    assert not (tmp_path / "missing.fs").exists()
+
+
+def test_what_is_no_identity_is_not_set(run, file):
+    before = known(file)
+    assert "no identity" in run(file, "--set", "mine", code=1).stderr
+    assert known(file) == before
