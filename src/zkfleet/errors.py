@@ -107,12 +107,13 @@ class TreeErrors(BadInput):
 
 
 class TooLarge(BadInput):
-    """More data for one znode than the server takes in one packet."""
+    """More data for one znode than zkfleet sends in one packet."""
 
     def __init__(self, path: str, size: int, limit: int) -> None:
         super().__init__(
-            f"{path}: {size:,} bytes, and the server takes {limit:,} in one packet",
-            hint="znodes are for kilobytes: keep the data elsewhere and its address here",
+            f"{path}: {size:,} bytes, and zkfleet sends {limit:,} in one packet",
+            hint="keep large data elsewhere and its address here; if the ensemble's jute.maxbuffer is larger, "
+            "say so with connect(jute_maxbuffer=...) or --jute-maxbuffer",
         )
         self.path, self.size, self.limit = path, size, limit
 

@@ -67,6 +67,10 @@ def test_a_file_that_holds_no_certificate_is_blamed(tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
+        {"jute_maxbuffer": 9_999},
+        {"jute_maxbuffer": 1 << 31},
+        {"jute_maxbuffer": 1e6},
+        {"jute_maxbuffer": True},
         {"session_timeout": 3e6},
         {"session_timeout": 0},
         {"session_timeout": float("nan")},

@@ -102,7 +102,7 @@ def test_a_unix_path_is_no_dynamic_port():
 
 def test_all_keys_of_the_section():
     more = (
-        "advertise 10.0.0.0/8\nstandby on\ndrain-timeout 2.5\nsession-timeout 1500\n"
+        "advertise 10.0.0.0/8\nstandby on\ndrain-timeout 2.5\nsession-timeout 1500\njute-maxbuffer 4194304\n"
         "max-connections 50\nmonitor-server /tmp/monitor"
     )
     zookeeper = read_settings(a_config(zookeeper=HOSTS, more=more)).zookeeper
@@ -111,6 +111,7 @@ def test_all_keys_of_the_section():
     assert zookeeper.drain_timeout == 2.5
     assert zookeeper.max_connections == read_settings(a_config(zookeeper=HOSTS, more=more)).max_connections == 50
     assert zookeeper.session_timeout == 1.5
+    assert zookeeper.jute_maxbuffer == 4_194_304
     assert zookeeper.monitor == MonitorSettings("/tmp/monitor")
 
 
@@ -178,6 +179,7 @@ BAD = {
         a_config(zookeeper=HOSTS, more="session-timeout 10"),
         "configuration:6: 10 ms is no session timeout",
     ),
+    "no bytes": (a_config(zookeeper=HOSTS, more="jute-maxbuffer 4MB"), "configuration:6: jute_maxbuffer is a number"),
     "no number": (a_config(zookeeper=HOSTS, more="drain-timeout soon"), "configuration:6: could not convert"),
     "no room": (a_config(zookeeper=HOSTS, more="max-connections 0"), "configuration:6: 0 is no number of connections"),
     "for ever": (a_config(zookeeper=HOSTS, more="drain-timeout inf"), "configuration:6: inf is no number of seconds"),

@@ -42,18 +42,19 @@ class Ensemble:
     ca: str | None
     certificate: str | None
     key: str | None
+    jute_maxbuffer: int | None = None
 
     def connect(self) -> "Registry":
         """Open a session."""
         from zkfleet.registry import connect
 
-        return connect(self._chosen(), timeout=self.timeout, wait=self.keep_trying, **self._credentials())
+        return connect(self._chosen(), timeout=self.timeout, wait=self.keep_trying, **self._options())
 
     def check(self) -> None:
         """See that the options are right, without asking anybody."""
-        from zkfleet.registry.connecting import client_options
+        from zkfleet.registry.connecting import check_options
 
-        client_options(self._chosen(), **self._credentials())
+        check_options(self._chosen(), **self._options())
 
     def _chosen(self) -> str:
         from zkfleet.registry.hosts import chosen_by
@@ -68,14 +69,15 @@ class Ensemble:
             )
         return dev_server()
 
-    def _credentials(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         from zkfleet.registry import TLS
 
         tls = TLS(self.ca, self.certificate, self.key) if self.ca or self.certificate or self.key else None
-        return {
+        options: dict[str, Any] = {
             "auth": [("digest", pair) for pair in self.auth] + ([("sasl", self.sasl)] if self.sasl else []),
             "tls": tls,
         }
+        return options if self.jute_maxbuffer is None else options | {"jute_maxbuffer": self.jute_maxbuffer}
 
 
 class Seconds(click.FloatRange):
@@ -122,6 +124,24 @@ _ENSEMBLE = (
     click.option("--tls-ca", metavar="FILE", help="Encrypt; trust these certificates."),
     click.option("--tls-certificate", metavar="FILE", help="Encrypt; show this certificate."),
     click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate."),
+    click.option(
+        "--jute-maxbuffer",
+        type=int,
+        metavar="BYTES",
+        help="What the ensemble has in place of 1048575, for large nodes.",
+    ),
+)
+
+_NAMES = (
+    "zookeeper",
+    "timeout",
+    "keep_trying",
+    "auth",
+    "sasl",
+    "tls_ca",
+    "tls_certificate",
+    "tls_key",
+    "jute_maxbuffer",
 )
 
 
@@ -133,8 +153,7 @@ def with_ensemble(function: Command, *, timeout: float = 15.0) -> Command:
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
-        names = ("zookeeper", "timeout", "keep_trying", "auth", "sasl", "tls_ca", "tls_certificate", "tls_key")
-        return function(Ensemble(*(kwargs.pop(name) for name in names)), *args, **kwargs)
+        return function(Ensemble(*(kwargs.pop(name) for name in _NAMES)), *args, **kwargs)
 
     for option in reversed((*_ENSEMBLE[:1], patience, *_ENSEMBLE[1:])):
         command = option(command)

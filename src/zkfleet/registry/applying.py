@@ -23,7 +23,7 @@ from zkfleet.registry import acls
 from zkfleet.registry.proof import Expected
 from zkfleet.registry.reads import Batch, GetData, Progress, Reading, Reply, Unreadable, Znode
 from zkfleet.registry.session import Deadline, Session
-from zkfleet.registry.wire import SAFE_PACKET, rooted
+from zkfleet.registry.wire import rooted
 from zkfleet.registry.writing import Lost, Writer
 from zkfleet.spelling import get_logger
 from zkfleet.tree import Plan
@@ -43,11 +43,11 @@ STALE = (
 _FRAMING = 64  # of one operation in a multi: headers, lengths, flags
 
 
-def check_size(plan: Plan) -> None:
-    """Raise `TooLarge` for a step whose data no packet holds."""
+def check_size(plan: Plan, limit: int) -> None:
+    """Raise `TooLarge` for a step whose data no packet of so many bytes holds."""
     for step in plan.steps:
-        if _size(step) > SAFE_PACKET:
-            raise TooLarge(step.path, len(_data(step)), SAFE_PACKET)
+        if _size(step) > limit:
+            raise TooLarge(step.path, len(_data(step)), limit)
 
 
 def _data(step: Step) -> bytes:
@@ -60,7 +60,7 @@ def _size(step: Step) -> int:
     return _FRAMING + len(step.path.encode()) + len(_data(step)) + access
 
 
-def pack(steps: Sequence[Step], path: str = "/", limit: int = SAFE_PACKET) -> Iterator[list[Change]]:
+def pack(steps: Sequence[Step], path: str, limit: int) -> Iterator[list[Change]]:
     """Divide the changes among steps into runs that fit into a packet.
 
     Args:
@@ -151,11 +151,11 @@ def _as_seen(step: Update | SetAcl | Delete, reply: Reply) -> bool:
 def apply(writer: Writer, plan: Plan, progress: Progress | None = None) -> None:
     """Carry a plan out; see `Registry.apply_plan`."""
     session = writer.session
-    check_size(plan)
+    check_size(plan, session.safe_packet)
     steps = [step for step in plan.steps if not isinstance(step, Hold)]
     for step in steps:
         session.check_not_system(step.path)
-    runs = list(pack(steps, plan.path))
+    runs = list(pack(steps, plan.path, session.safe_packet))
     access = [step for step in steps if isinstance(step, SetAcl)]
     found = session.read(lambda: look(steps))
     if found.moved:

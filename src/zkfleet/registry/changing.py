@@ -19,7 +19,7 @@ from zkfleet.errors import BadPath, BadProperties, LinkLoop, RegistrationConflic
 from zkfleet.registry import readings
 from zkfleet.registry.proof import Expected
 from zkfleet.registry.session import Deadline, Session, mapped
-from zkfleet.registry.wire import SAFE_PACKET, rooted
+from zkfleet.registry.wire import rooted
 from zkfleet.registry.writing import Lost, Writer
 from zkfleet.tree import encode
 from zkfleet.tree.model import BYTES, NODE_LINK, TEXT
@@ -60,7 +60,7 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
         real, seen = snapshot.real_path or "/", snapshot.content
         session.check_not_system(real)
         _check_not_registered(session, real, seen)
-        data = _checked(real, dict(seen.raw), change(dict(seen.raw)))
+        data = _checked(real, dict(seen.raw), change(dict(seen.raw)), session.safe_packet)
         request = SetData(rooted(session.client.chroot, real), data, seen.version)
         expected = [Expected(real, seen.version, seen.czxid, data)]
         written = writer.write([request], path=real, deadline=deadline, expected=expected)
@@ -91,7 +91,7 @@ def _check_not_registered(session: Session, path: str, found: readings.Configura
     )
 
 
-def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> bytes:
+def _checked(path: str, before: dict[str, Any], properties: dict[str, Any], limit: int) -> bytes:
     if not RAW.isdisjoint(before) and not RAW.isdisjoint(properties) and len(properties) > 1:
         raise BadProperties(
             f"{path}: its data are no properties, but text or bytes of somebody's",
@@ -104,8 +104,8 @@ def _checked(path: str, before: dict[str, Any], properties: dict[str, Any]) -> b
                 hint="set it at the node that the link leads to, or take the link away first",
             )
     data = encode(properties)
-    if len(data) > SAFE_PACKET:
-        raise TooLarge(path, len(data), SAFE_PACKET)
+    if len(data) > limit:
+        raise TooLarge(path, len(data), limit)
     return data
 
 

@@ -8,12 +8,14 @@ from typing import Any
 from kazoo.client import KazooClient
 
 from zkfleet.errors import BadInput
+from zkfleet.registry import wire
 from zkfleet.registry.hosts import TLS, Credential, choose_hosts, credentials
 from zkfleet.registry.life import AfterFork
 from zkfleet.registry.registry import Registry
 from zkfleet.registry.session import RECONNECT
 from zkfleet.spelling import get_logger
 
+DEFAULT_PACKET_LIMIT = wire.PACKET_LIMIT
 # ZooKeeper counts milliseconds in 31 bits.
 LONGEST = 2_000_000
 SHORTEST_WRITTEN = 1000
@@ -35,6 +37,7 @@ def connect(
     tls: TLS | None = None,
     client: KazooClient | None = None,
     after_fork: AfterFork = "error",
+    jute_maxbuffer: int = DEFAULT_PACKET_LIMIT,
 ) -> Registry:
     """Open a session with a ZooKeeper ensemble.
 
@@ -50,6 +53,8 @@ def connect(
         client: a kazoo client to use instead; it is not closed.
         after_fork: what a child process meets that uses this registry: an
             `"error"`, or `"reconnect"` for a session of its own.
+        jute_maxbuffer: bytes, as all members have it: no packet of ours is
+            larger.  If theirs is smaller, they close the connection.
 
     Raises:
         ConnectFailed: no ZooKeeper answered.
@@ -60,21 +65,23 @@ def connect(
     if after_fork not in ("error", "reconnect"):
         raise BadInput(f"after_fork is 'error' or 'reconnect', not {after_fork!r}")
     _check_seconds("timeout", timeout)
+    _check_packet_limit(jute_maxbuffer)
+    options: dict[str, Any] = {"timeout": timeout, "after_fork": after_fork, "packet_limit": jute_maxbuffer}
     if client is None:
-        options = client_options(hosts, auth=auth, tls=tls)
+        reached = client_options(hosts, auth=auth, tls=tls)
         _check_seconds("session_timeout", session_timeout)
 
         def make_client() -> KazooClient:
-            return KazooClient(timeout=session_timeout, connection_retry=dict(RECONNECT), logger=_kazoo, **options)
+            return KazooClient(timeout=session_timeout, connection_retry=dict(RECONNECT), logger=_kazoo, **reached)
 
-        registry = Registry(make_client, owned=True, timeout=timeout, after_fork=after_fork)
+        registry = Registry(make_client, owned=True, **options)
     else:
         if hosts is not None or auth or tls is not None:
             raise BadInput("a given client has its hosts and credentials already", hint="leave hosts, auth and tls out")
         if not isinstance(client, KazooClient):
             raise BadInput(f"client is a kazoo client, not {client!r}")
         given = client
-        registry = Registry(lambda: given, owned=False, timeout=timeout, after_fork=after_fork)
+        registry = Registry(lambda: given, owned=False, **options)
     registry.open(wait=wait)
     return registry
 
@@ -92,6 +99,18 @@ def client_options(hosts: str | None, *, auth: Sequence[Credential] = (), tls: T
     return {"hosts": choose_hosts(hosts), "auth_data": added, "sasl_options": sasl, **encryption}
 
 
+def check_options(
+    hosts: str | None,
+    *,
+    auth: Sequence[Credential] = (),
+    tls: TLS | None = None,
+    jute_maxbuffer: int = DEFAULT_PACKET_LIMIT,
+) -> None:
+    """Raise what `connect` would raise for these arguments before it sends anything."""
+    _check_packet_limit(jute_maxbuffer)
+    client_options(hosts, auth=auth, tls=tls)
+
+
 def milliseconds(text: str) -> float:
     """Return the seconds of a session timeout that a file has in milliseconds.
 
@@ -105,6 +124,23 @@ def milliseconds(text: str) -> float:
     if not SHORTEST_WRITTEN <= number <= LONGEST * 1000:
         raise BadInput(f"{text} ms is no session timeout: it counts milliseconds, 10000 are ten seconds")
     return number / 1000
+
+
+def packet_limit(text: str) -> int:
+    """Return the jute.maxbuffer that a file has; raises `BadInput`."""
+    limit = int(text) if text.isascii() and text.isdecimal() else text
+    _check_packet_limit(limit)
+    return int(limit)
+
+
+def _check_packet_limit(limit: object) -> None:
+    """Raise `BadInput` for what no ensemble's jute.maxbuffer can be."""
+    least, most = wire.SMALLEST_LIMIT, wire.LARGEST_LIMIT
+    if not isinstance(limit, int) or isinstance(limit, bool) or not least <= limit <= most:
+        raise BadInput(
+            f"jute_maxbuffer is a number of bytes from {least:,} to {most:,}, not {limit!r}",
+            hint=f"it is what the members were started with, {DEFAULT_PACKET_LIMIT:,} unless they were told otherwise",
+        )
 
 
 def _check_seconds(name: str, seconds: object) -> None:

@@ -15,7 +15,6 @@ from zkfleet.errors import BadAddress, LinkLoop, NodeNotFound
 from zkfleet.registry import identity
 from zkfleet.registry.reads import Znode
 from zkfleet.registry.subtree import Subtree, read_subtree
-from zkfleet.registry.wire import PACKET_LIMIT
 from zkfleet.spelling import spell
 from zkfleet.tree import decode, links
 from zkfleet.tree.model import BYTES, NODE_LINK, PROPERTY_LINK, TEXT
@@ -52,11 +51,18 @@ def examine(registry: "Registry", path: str) -> list[Finding]:
     real = registry.resolve(path)
     # Links may lead anywhere, so everything is read, and what is below `path` reported.
     subtree = registry.read(lambda: read_subtree(["/"]))
-    return sorted(finding for finding in findings(subtree) if paths.within(finding.path, real))
+    return sorted(
+        finding for finding in findings(subtree, registry.session.packet_limit) if paths.within(finding.path, real)
+    )
 
 
-def findings(subtree: Subtree) -> Iterator[Finding]:
-    """Yield what is wrong with a tree that was read.  Pure but for the look at local process ids."""
+def findings(subtree: Subtree, limit: int) -> Iterator[Finding]:
+    """Yield what is wrong with a tree that was read.  Pure but for the look at local process ids.
+
+    Args:
+        subtree: all of it.
+        limit: the ensemble's jute.maxbuffer, in bytes.
+    """
     znodes = subtree.znodes
     properties = {path: decode(znode.data) for path, znode in znodes.items()}
     for path in subtree.refused:
@@ -64,19 +70,24 @@ def findings(subtree: Subtree) -> Iterator[Finding]:
             path, "unreadable", "we have no read permission", "connect with other credentials, or see its ACL"
         )
     for path, znode in znodes.items():
-        yield from _data(path, znode, properties[path])
+        yield from _data(path, znode, properties[path], limit)
         yield from _links(path, properties)
-    yield from _services(znodes, properties)
+    yield from _services(znodes, properties, limit)
 
 
-def _data(path: str, znode: Znode, properties: Mapping[str, Any]) -> Iterator[Finding]:
+def _data(path: str, znode: Znode, properties: Mapping[str, Any], limit: int) -> Iterator[Finding]:
     if BYTES in properties:
         yield Finding(path, "unreadable", "its data are neither JSON nor text", "see who writes it: `zkfleet get`")
     elif znode.stat.ephemeral_owner and TEXT in properties:
         yield Finding(path, "unreadable", "a provider whose data are no JSON object", "have it registered by zkfleet")
-    if len(znode.data) > NEAR * PACKET_LIMIT:
+    if len(znode.data) > NEAR * limit:
         size = f"{len(znode.data):,} bytes of data"
-        yield Finding(path, "near the packet limit", size, "keep large data elsewhere; Java readers stop at 1 MiB")
+        yield Finding(
+            path,
+            "near the packet limit",
+            size,
+            "keep large data elsewhere; readers in Java stop at their jute.maxbuffer",
+        )
 
 
 def _links(path: str, properties: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -94,14 +105,16 @@ def _links(path: str, properties: Mapping[str, Mapping[str, Any]]) -> Iterator[F
             )
 
 
-def _services(znodes: Mapping[str, Znode], properties: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def _services(
+    znodes: Mapping[str, Znode], properties: Mapping[str, Mapping[str, Any]], limit: int
+) -> Iterator[Finding]:
     children: dict[str, list[str]] = defaultdict(list)
     for path in znodes:
         if path != "/":
             children[paths.split(path)[0]].append(path)
     homes: dict[str, list[str]] = defaultdict(list)
     for parent, members in children.items():
-        yield from _listing(parent, members)
+        yield from _listing(parent, members, limit)
         ephemeral = [path for path in members if znodes[path].stat.ephemeral_owner]
         if ephemeral or paths.split(parent)[1] == PROVIDERS:
             yield from _persistent(members, znodes)
@@ -120,11 +133,13 @@ def _services(znodes: Mapping[str, Znode], properties: Mapping[str, Mapping[str,
             )
 
 
-def _listing(parent: str, members: list[str]) -> Iterator[Finding]:
+def _listing(parent: str, members: list[str], limit: int) -> Iterator[Finding]:
     size = sum(len(paths.split(path)[1].encode()) + 4 for path in members)
-    if size > NEAR * PACKET_LIMIT:
+    if size > NEAR * limit:
         what = f"the names of its {len(members):,} children take {size:,} bytes"
-        yield Finding(parent, "near the packet limit", what, "divide the node; Java readers stop at 1 MiB")
+        yield Finding(
+            parent, "near the packet limit", what, "divide the node; readers in Java stop at their jute.maxbuffer"
+        )
 
 
 def _persistent(members: list[str], znodes: Mapping[str, Znode]) -> Iterator[Finding]:

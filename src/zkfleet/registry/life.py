@@ -126,9 +126,15 @@ class Life:
     """A session with the ensemble, and everything that lives on it."""
 
     def __init__(
-        self, make_client: Callable[[], KazooClient], *, owned: bool, timeout: float, after_fork: AfterFork
+        self,
+        make_client: Callable[[], KazooClient],
+        *,
+        owned: bool,
+        timeout: float,
+        after_fork: AfterFork,
+        packet_limit: int,
     ) -> None:
-        self.timeout = timeout
+        self.timeout, self._packet_limit = timeout, packet_limit
         self._make_client, self._owned, self._after_fork = make_client, owned, after_fork
         self._lock = threading.RLock()
         self._closed = False
@@ -139,7 +145,9 @@ class Life:
         self._callbacks = Callbacks()
         self.hub = Hub(self._callbacks, audit=AUDIT_SECONDS)
         client = self._make_client()
-        self.session = self.hub.session = Session(client, owned=self._owned, listener=self.hub, timeout=self.timeout)
+        self.session = self.hub.session = Session(
+            client, owned=self._owned, listener=self.hub, timeout=self.timeout, packet_limit=self._packet_limit
+        )
         self._authenticated = self.session.authenticated
         self.writer = Writer(self.session)
         # Last: other threads of a forked child take it for a sign that all of this is theirs.

@@ -23,7 +23,7 @@ from zkfleet.registry.claim import Claim, Outcome, Policy, Sight, Status
 from zkfleet.registry.hub import LINK_ERRORS, Hub
 from zkfleet.registry.reads import Event, Unreadable, Watch, Znode
 from zkfleet.registry.session import mapped
-from zkfleet.registry.wire import SAFE_PACKET, rooted
+from zkfleet.registry.wire import rooted
 from zkfleet.spelling import get_logger
 from zkfleet.tree import decode, encode
 
@@ -34,16 +34,16 @@ RETRY_AFTER = 5.0
 COLLISIONS = (kazoo_errors.NodeExistsError, kazoo_errors.NoNodeError, kazoo_errors.BadVersionError)
 
 
-def encoded(path: str, properties: Mapping[str, Any]) -> bytes:
-    """Return properties as a znode's data.
+def encoded(path: str, properties: Mapping[str, Any], limit: int) -> bytes:
+    """Return properties as a znode's data, of so many bytes at most.
 
     Raises:
         BadProperties: JSON cannot hold one of them.
-        TooLarge: the server would not take them.
+        TooLarge: they are more.
     """
     data = encode(properties)
-    if len(data) > SAFE_PACKET:
-        raise TooLarge(path, len(data), SAFE_PACKET)
+    if len(data) > limit:
+        raise TooLarge(path, len(data), limit)
     return data
 
 

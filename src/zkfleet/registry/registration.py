@@ -149,7 +149,7 @@ class Registration:
             if self._closing:
                 raise Closed(f"the registration at {self.path} is closed")
             before, merged = self._properties, {**self._properties, **properties}
-            written = encoded(self.path, merged)
+            written = encoded(self.path, merged, self._registry.session.safe_packet)
             self._properties = merged
             self._generation += 1
             for registrant in self._registrants:

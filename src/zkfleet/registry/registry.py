@@ -83,7 +83,7 @@ class Registry(Life):
         said = {**ours, **properties}
         registering.notify(Registering(path, names, said))
         said |= {name: ours[name] for name in identity.OURS}
-        data = registrar.encoded(path, said)
+        data = registrar.encoded(path, said, self.session.safe_packet)
         made = [Registrant(self.hub, path, name, data=data, acl=entries, policy=on_conflict) for name in names]
         registration = Registration(self, path, made, said)
         self._begin_registration(registration)
@@ -135,7 +135,7 @@ class Registry(Life):
         identity.check_not_ours(properties)
         entries = acls.to_kazoo(acls.read_acl(acl, acls.for_registrations(self._authenticated)))
         said = {**identity.about_us(), "instance": identity.new_instance(), **properties}
-        data = registrar.encoded(path, said)
+        data = registrar.encoded(path, said, self.session.safe_packet)
         lock = Lock(self, path, Registrant(self.hub, path, name, data=data, acl=entries, policy="wait"), said)
         self._begin_registration(lock)
         return lock

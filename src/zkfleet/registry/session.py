@@ -70,9 +70,22 @@ class Session:
         owned: whether we start and stop it.
         listener: who is told of the link and of watch events.
         timeout: seconds that a request may wait when it says nothing else.
+        packet_limit: the ensemble's jute.maxbuffer, in bytes.
+
+    Attributes:
+        safe_packet: how many bytes we put into one packet.
     """
 
-    def __init__(self, client: KazooClient, *, owned: bool, listener: Listener, timeout: float) -> None:
+    def __init__(
+        self,
+        client: KazooClient,
+        *,
+        owned: bool,
+        listener: Listener,
+        timeout: float,
+        packet_limit: int = wire.PACKET_LIMIT,
+    ) -> None:
+        self.packet_limit, self.safe_packet = packet_limit, wire.safe_packet(packet_limit)
         self.client, self.owned, self.timeout = client, owned, timeout
         self.negotiated_timeout = client._session_timeout / 1000
         self._listener = listener
@@ -234,7 +247,7 @@ class Session:
 
         A batch over the packet limit is split, and is then no single point in time.
         """
-        runs = list(wire.batches(batch.reads))
+        runs = list(wire.batches(batch.reads, self.safe_packet))
         gathered: list[Reply] = []
 
         def step(value: tuple[Reply, ...] | None, error: Exception | None, zxid: int) -> None:

@@ -45,7 +45,7 @@ def plan_tree(
         deleted = [step.path for step in plan.steps if isinstance(step, Delete)]
         plan = make_plan(wanted, _with_acls(registry.session, current, deleted), path=real, trim=trim)
     _check_parents(plan, current)
-    applying.check_size(plan)
+    applying.check_size(plan, registry.session.safe_packet)
     return plan
 
 

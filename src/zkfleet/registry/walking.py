@@ -108,7 +108,7 @@ def delete_recursive(registry: "Registry", path: str, *, dry_run: bool, force: b
             if not dry_run:
                 applying.apply(registry.writer, Plan(path, tuple(steps)))
         except StalePlan as exc:
-            sent = [step.path for run in applying.pack(steps, path) for step in run]
+            sent = [step.path for run in applying.pack(steps, path, registry.session.safe_packet) for step in run]
             deleted += sent[: exc.applied]
             if last:
                 raise StalePlan(exc.paths, applied=len(deleted)) from exc

@@ -37,9 +37,9 @@ _CONSEQUENCES = (RolledBackError, RuntimeInconsistency)
 _REMOVE_BOTH_KINDS = 3
 
 # A server refuses packets over jute.maxbuffer, 0xfffff bytes unless it was
-# told otherwise, by closing the connection; this leaves room for the framing.
+# told otherwise, by closing the connection.
 PACKET_LIMIT = 0xFFFFF
-SAFE_PACKET = 900_000
+SMALLEST_LIMIT, LARGEST_LIMIT = 10_000, 0x7FFFFFFF
 
 
 def _string(text: str) -> bytes:
@@ -273,7 +273,12 @@ def dial(client: KazooClient, address: tuple[str, int], timeout: float, *, check
     )
 
 
-def batches(reads: Iterable[Read], limit: int = SAFE_PACKET) -> Iterable[tuple[Read, ...]]:
+def safe_packet(limit: int) -> int:
+    """Return how many bytes we put into one packet, so that there is room for the framing: 6/7 of jute.maxbuffer."""
+    return limit * 6 // 7
+
+
+def batches(reads: Iterable[Read], limit: int) -> Iterable[tuple[Read, ...]]:
     """Split reads into runs whose requests stay under the packet limit."""
     run: list[Read] = []
     size = 0

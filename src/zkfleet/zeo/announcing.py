@@ -12,7 +12,12 @@ def announcer(zookeeper: ZooKeeper, registry: Registry | None = None) -> Announc
     """Return what registers a server as its `<zookeeper>` section says; a given registry is used in place of that."""
 
     def connected_within(seconds: float) -> Registry:
-        return connect(zookeeper.connection, session_timeout=zookeeper.session_timeout, timeout=seconds)
+        return connect(
+            zookeeper.connection,
+            session_timeout=zookeeper.session_timeout,
+            timeout=seconds,
+            jute_maxbuffer=zookeeper.jute_maxbuffer,
+        )
 
     about = zookeeper.path or next(iter(zookeeper.storage_paths.values()))
     return Announcer(connected_within, about, advertise=zookeeper.advertise, registry=registry)

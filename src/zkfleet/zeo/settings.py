@@ -17,7 +17,7 @@ import ZConfig
 from ZEO.runzeo import ZEOOptions
 
 from zkfleet.errors import BadInput
-from zkfleet.registry.connecting import client_options
+from zkfleet.registry.connecting import DEFAULT_PACKET_LIMIT, client_options
 from zkfleet.zeo.insides import Repair, require
 from zkfleet.zeo.monitored import of_section as monitor_of
 
@@ -62,6 +62,7 @@ class ZooKeeper:
         drain_timeout: seconds.
         storage_paths: paths of single storages, by the storage's name.
         max_connections: how many clients may be connected; None for as many as files allow.
+        jute_maxbuffer: the ensemble's, in bytes.
     """
 
     connection: str | None
@@ -73,6 +74,7 @@ class ZooKeeper:
     drain_timeout: float
     storage_paths: Mapping[str, str]
     max_connections: int | None = None
+    jute_maxbuffer: int = DEFAULT_PACKET_LIMIT
 
     @classmethod
     def of_section(cls, section: Any) -> "ZooKeeper":
@@ -90,6 +92,7 @@ class ZooKeeper:
             drain_timeout=section.drain_timeout,
             storage_paths=paths,
             max_connections=section.max_connections,
+            jute_maxbuffer=section.jute_maxbuffer or DEFAULT_PACKET_LIMIT,
         )
 
     def places(self, storages: Sequence[str]) -> dict[str, list[str]]:
