@@ -137,6 +137,10 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         return run_in_thread(self._pack_impl, time, gc)
 
     def _pack_impl(self, time: float, gc: bool | None = None) -> None:
+        with self.server.pack_guard.inside(self.storage_id):
+            self._pack(time, gc)
+
+    def _pack(self, time: float, gc: bool | None) -> None:
         if not is_on(PACKS):
             super()._pack_impl(time)
             return

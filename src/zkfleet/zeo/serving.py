@@ -85,6 +85,8 @@ class Serving:
         try:
             self._server.serve()
         finally:
+            self._server.pack_guard.stop()
+            self._server.pack_guard.wait_until_none()
             for name, storage in self._storages.items():
                 try:
                     storage.close()

@@ -19,6 +19,7 @@ from zkfleet.zeo.arrivals import Encrypted, Room, most_connections
 from zkfleet.zeo.connections import BLOB_RECORDS, CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
 from zkfleet.zeo.described import LOCK_HOLDER, PACK
 from zkfleet.zeo.insides import Repair, is_on
+from zkfleet.zeo.pack_guard import PackGuard
 from zkfleet.zeo.packs import PACKS, Packs
 
 logger = get_logger(__name__)
@@ -127,6 +128,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
     Attributes:
         draining: whether it is about to end.
         packs: of its storages.
+        pack_guard: what stops them.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         self.identities, self.transient, self.may_commit = identities, transient, may_commit
         self.connections: set[Connection] = set()
         self.draining, self.packs = False, Packs(storages)
+        self.pack_guard = PackGuard(storages, may_commit)
         self._end: asyncio.Task[None] | None = None
         ours = is_on(TIMEOUTS)
         theirs = None if ours else transaction_timeout
@@ -204,6 +207,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
     def _begin_to_end(self, seconds: float) -> None:
         if self._end is None:
             self.draining = True
+            self.pack_guard.stop()  # one that holds the commit lock would keep those who are to finish waiting
             self._end = self.event_loop.create_task(self._come_to_an_end(seconds))
 
     def _drop_all(self) -> None:
