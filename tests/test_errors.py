@@ -20,3 +20,11 @@ def test_an_error_can_be_copied_and_sent_to_another_process(error, again):
     made = again(error)
     assert type(made) is type(error)
     assert (str(made), made.hint, vars(made)) == (str(error), error.hint, vars(error))
+
+
+def test_a_server_that_is_behind_is_told_with_times():
+    error = ServerBehind("a:1", has="0" * 16, seen="040d66095c089cee")
+    assert str(error) == (
+        "a:1: its last transaction is 0000000000000000, "
+        "and 040d66095c089cee (2026-12-01 03:53:21 UTC) has been seen here"
+    )

@@ -285,6 +285,19 @@ class QueueFull(Unavailable):
     """As many calls wait for a connection as may; this one was not begun."""
 
 
+def _dated(tid: str) -> str:
+    """Return a transaction id with the time that it is made of, in UTC."""
+    minutes, fraction = divmod(int(tid, 16), 1 << 32)
+    if minutes == 0:
+        return tid
+    days, minute = divmod(minutes, 24 * 60)
+    months, day = divmod(days, 31)
+    year, month = divmod(months, 12)
+    hour, minute = divmod(minute, 60)
+    seconds = fraction * 60 >> 32
+    return f"{tid} ({1900 + year}-{month + 1:02}-{day + 1:02} {hour:02}:{minute:02}:{seconds:02} UTC)"
+
+
 class ServerBehind(Unavailable):
     """A server's last transaction is older than what its client has seen.
 
@@ -296,7 +309,7 @@ class ServerBehind(Unavailable):
     def __init__(self, address: str, *, has: str, seen: str) -> None:
         self.address, self.has, self.seen = address, has, seen
         super().__init__(
-            f"{address}: its last transaction is {has}, and {seen} has been seen here",
+            f"{address}: its last transaction is {_dated(has)}, and {_dated(seen)} has been seen here",
             hint="if an older state was restored on purpose, connect with on_behind='clear'; else wait for the server",
         )
 
@@ -307,13 +320,16 @@ class WrongDatabase(ZkfleetError):
     Attributes:
         address: the server's.
         found, expected: identities of databases.
+        transient: whether the server's database is in memory, and a new one at each start.
     """
 
-    def __init__(self, address: str, *, found: str, expected: str) -> None:
-        self.address, self.found, self.expected = address, found, expected
+    def __init__(self, address: str, *, found: str, expected: str, transient: bool = False) -> None:
+        self.address, self.found, self.expected, self.transient = address, found, expected, transient
+        known = "two different databases are registered under one path, or a copy took the place of the original"
+        renewed = "its storage is in memory, and new at each start: open the database anew, or with on_behind='clear'"
         super().__init__(
             f"{address}: it serves the database {found}, and {expected} is expected",
-            hint="two different databases are registered under one path, or a copy took the place of the original",
+            hint=renewed if transient else known,
         )
 
 

@@ -62,7 +62,7 @@ def test_a_server_that_lags_behind_is_waited_for(fleet, zeo, tmp_path):
 
 
 def test_it_is_said_what_is_waited_for(fleet, zeo, tmp_path):
-    reason = "its last transaction is .* has been seen here"
+    reason = r"its last transaction is \w{16} \(20.* UTC\), and .* has been seen here \(.*on_behind='clear'"
     with (
         put_back(fleet, zeo, tmp_path, wait_timeout=0.5) as (found, old),
         pytest.raises(ClientDisconnected, match=f"{old.address}: {reason}"),

@@ -7,6 +7,7 @@ cache that is kept has a file beside it: the identity of its database.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from zkfleet.spelling import get_logger
 from zkfleet.zeo.blobs import check_own
 
 logger = get_logger(__name__)
+TRANSIENT = "transient"
 
 
 @contextlib.contextmanager
@@ -60,21 +62,35 @@ def _holder(file: str) -> str:
 # -- which database a cache is of
 
 
-def remembered(cache: Any) -> str:
-    """Return the identity of the database that a cache file is of, "" if it is not known."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is known of the database of a cache.
+
+    Attributes:
+        database: its identity; "" if it is not known.
+        transient: whether it was in memory, and so ended with its server.
+    """
+
+    database: str = ""
+    transient: bool = False
+
+
+def remembered(cache: Any) -> Kept:
+    """Return which database a cache file is of."""
     try:
-        return _beside(cache).read_text(encoding="ascii").strip() if cache.path else ""
+        words = _beside(cache).read_text(encoding="ascii").split() if cache.path else []
     except (OSError, UnicodeError):
-        return ""
+        words = []
+    return Kept(words[0], TRANSIENT in words) if words else Kept()
 
 
-def remember(cache: Any, database: str) -> None:
+def remember(cache: Any, kept: Kept) -> None:
     """Note beside a cache file that is kept which database it is of."""
-    if not (database and cache.path) or remembered(cache) == database:
+    if not (kept.database and cache.path) or remembered(cache) == kept:
         return
     draft = Path(cache.path + ".database.new")
     try:
-        draft.write_text(database + "\n", encoding="ascii")
+        draft.write_text(f"{kept.database}\n{TRANSIENT if kept.transient else ''}".strip() + "\n", encoding="ascii")
         draft.replace(_beside(cache))
     except OSError as exc:  # the server is there all the same
         logger.warning("zeo_cache_without_database file=%s reason=%s", _beside(cache), exc)

@@ -20,12 +20,14 @@ from typing import Any
 
 from ZEO.asyncio.client import ClientIO, Fallback
 from ZEO.Exceptions import ClientDisconnected
+from ZODB.Connection import resetCaches
 from ZODB.utils import z64
 
 from zkfleet.errors import BadInput, ServerBehind, WrongDatabase
 from zkfleet.spelling import get_logger
 from zkfleet.zeo.blobs import check_shared
 from zkfleet.zeo.boundary import Boundary
+from zkfleet.zeo.cache_file import Kept
 from zkfleet.zeo.candidates import Candidate, Choice
 from zkfleet.zeo.insides import Repair
 from zkfleet.zeo.move import ALL_MAY_WAIT, WHAT_IS_UNDER_WAY_MAY_TAKE, NotNow, caught_up, standstill
@@ -107,6 +109,7 @@ class Link(RequestingIO):
         candidates: the servers that may be tried.
         left_out: what is wrong with those that may not, by name.
         database: the identity of what is followed; "" while it is not known.
+        transient: whether that is in memory, and so ends with its server.
     """
 
     protocol: Peer | None
@@ -115,13 +118,14 @@ class Link(RequestingIO):
     ready: bool | None
 
     @classmethod
-    def begin(cls, io: ClientIO, settings: Settings, boundary: Boundary) -> None:
+    def begin(cls, io: ClientIO, settings: Settings, boundary: Boundary, kept: Kept) -> None:
         """Take over from ZEO, which was given no address yet."""
         io.__class__ = cls
-        io._take_over(settings, boundary)
+        io._take_over(settings, boundary, kept)
 
-    def _take_over(self, settings: Settings, boundary: Boundary) -> None:
-        self.settings, self.boundary, self.database = settings, boundary, settings.database
+    def _take_over(self, settings: Settings, boundary: Boundary, kept: Kept) -> None:
+        self.settings, self.boundary = settings, boundary
+        self.database, self.transient = settings.database or kept.database, kept.transient
         self.candidates: tuple[Candidate, ...] = ()
         self.left_out: Mapping[str, Exception] = {}
         self._reasons = Reasons(waits_for_behind=settings.on_behind != "refuse")
@@ -236,9 +240,11 @@ class Link(RequestingIO):
             WrongDatabase, ServerBehind: it is not.
             BadInput: it has another folder for blobs than the one that we share with it.
         """
+        old = self.protocol
+        if old is None and self._is_renewed(peer):
+            self._begin_anew(peer)
         self._check_database(peer)
         self._check_blobs(peer)
-        old = self.protocol
         if old is None:
             if self._is_behind(server_tid):
                 # That was when it let us in, and others may have been in use since.
@@ -282,12 +288,43 @@ class Link(RequestingIO):
 
     def _check_database(self, peer: Peer) -> None:
         found = peer.database
-        listed = next((one.database for one in self.candidates if one.address == peer.addr), "")
+        # What is in memory may be of a later start than its node, which ends with a session.
+        listed = "" if peer.transient else self._listed(peer)
         for expected in (self.database, listed):
             if expected and found != expected and (found or expected is listed):
-                raise WrongDatabase(str(peer), found=found or "that it does not name", expected=expected)
+                found = found or "that it does not name"
+                raise WrongDatabase(str(peer), found=found, expected=expected, transient=peer.transient)
         if self.database and not found:
             logger.warning("zeo_database_unknown server=%s: it does not say whether it has %s", peer, self.database)
+
+    def _listed(self, peer: Peer) -> str:
+        return next((one.database for one in self.candidates if one.address == peer.addr), "")
+
+    # A database in memory ends with its server, so it cannot be waited for.  But
+    # if some server still says that it has it, that is the one to go to.
+    def _is_renewed(self, peer: Peer) -> bool:
+        """Whether a server has the successor of the database that was followed."""
+        if not (self.transient and peer.transient) or peer.database == self.database:
+            return False
+        others = (one for one in self.candidates if one.address != peer.addr)
+        there = any(one.database == self.database for one in others)
+        return not there and not self.settings.database and self.settings.on_behind != "refuse"
+
+    def _begin_anew(self, peer: Peer) -> None:
+        logger.warning(
+            "zeo_database_renewed server=%s database=%s former=%s: it is in memory, and new at each start",
+            peer,
+            peer.database,
+            self.database,
+        )
+        self._forget_all()
+        # Ids mean other objects now: connections get an empty cache when they are opened.
+        resetCaches()
+        self.database = peer.database
+
+    def _forget_all(self) -> None:
+        self.cache.clear()
+        self.client.invalidateCache()
 
     def _check_blobs(self, peer: Peer) -> None:
         storage = self.client
@@ -311,8 +348,7 @@ class Link(RequestingIO):
         if self.settings.on_behind != "clear":
             raise ServerBehind(str(peer), has=has, seen=seen)
         logger.warning("zeo_cache_cleared server=%s has=%s seen=%s", peer, has, seen)
-        self.cache.clear()
-        self.client.invalidateCache()
+        self._forget_all()
 
     # -- what goes wrong
 
@@ -408,8 +444,8 @@ class LinkThread(RequestingThread):
         misses: how often a load had to ask the server.
     """
 
-    def __init__(self, *args: Any, settings: Settings, boundary: Boundary, **options: Any) -> None:
-        self._ours = (settings, boundary)
+    def __init__(self, *args: Any, settings: Settings, boundary: Boundary, kept: Kept, **options: Any) -> None:
+        self._ours = (settings, boundary, kept)
         self.misses, self._counting = 0, threading.Lock()
         super().__init__(*args, **options)
 

@@ -16,7 +16,7 @@ from ZEO.asyncio.client import Fallback, Protocol
 from ZODB.POSException import ReadOnlyError
 
 from zkfleet.endpoints import Endpoint
-from zkfleet.zeo.described import BLOBS, IDENTITY
+from zkfleet.zeo.described import BLOBS, IDENTITY, TRANSIENT
 from zkfleet.zeo.kernel import Sent, keep_alive, sent
 from zkfleet.zeo.reasons import spelled, with_name
 from zkfleet.zeo.silence import Action, Silence
@@ -38,6 +38,7 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
         failed: whether a try to reach it failed since it was last told to try.
         is_taken: whether it is the one in use, or was.
         database: the identity of what it serves; "" if it does not say, or not yet.
+        transient: whether that is in memory, and another one at each start.
         blobs: the token of its folder for blobs; "" as before.
         transaction: the id of the one that began there last, None if none did.
         reason: why the connection ended.
@@ -51,6 +52,7 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
     def __init__(self, link: "Link", address: tuple[str, int]) -> None:
         self.link = link
         self.failed = self.is_taken = self._greeted = self._was_heard = self._was_given_up = False
+        self.transient = False
         self.database = self.blobs = ""
         self._sent = Sent()
         self._retry = asyncio.Event()
@@ -155,6 +157,7 @@ class Peer(Protocol):  # type: ignore[misc]  # ZEO has no types
             server_tid = await self._register()
             info = await self.server_call("get_info")
             self.database, self.blobs = str(info.get(IDENTITY, "")), str(info.get(BLOBS, ""))
+            self.transient = info.get(TRANSIENT) is True
             async with link.register_lock:
                 await link.register(self, server_tid)
         except Exception as exc:  # ZEO heeds none that ends here, and nobody would try again

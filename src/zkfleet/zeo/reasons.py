@@ -94,8 +94,9 @@ class Reasons:
 
 
 def spelled(problem: object) -> str:
-    """Return an error in its own words, or its name if it has none."""
-    return str(problem) or type(problem).__name__
+    """Return an error in its own words, or its name if it has none, and what to do about it."""
+    hint = getattr(problem, "hint", "")
+    return f"{problem} ({hint})" if hint else str(problem) or type(problem).__name__
 
 
 def with_name(name: str, problem: object) -> str:

@@ -6,7 +6,6 @@ in `link`.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +21,9 @@ from zkfleet.registry import InvalidProvider, ProvidersView, Registry
 from zkfleet.spelling import get_logger
 from zkfleet.zeo import fork, loads
 from zkfleet.zeo.boundary import Boundary
-from zkfleet.zeo.cache_file import client_files, remember, remembered
+from zkfleet.zeo.cache_file import Kept, client_files, remember, remembered
 from zkfleet.zeo.candidates import choose
-from zkfleet.zeo.described import IDENTITY
+from zkfleet.zeo.described import IDENTITY, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on, require
 from zkfleet.zeo.link import FOLLOWING, Link, LinkThread
 from zkfleet.zeo.oids import Oids
@@ -130,11 +129,11 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         if not is_on(FOLLOWING):
             return ClientThread(addresses, storage, cache, *args, **options)
         told, kept = self._settings.database, remembered(cache)
-        if told and kept and told != kept:
+        if told and kept.database and told != kept.database:
             cache.close()
-            raise WrongDatabase(cache.path, found=kept, expected=told)
-        settings = dataclasses.replace(self._settings, database=told or kept)
-        return LinkThread(addresses, storage, cache, *args, settings=settings, boundary=self._boundary, **options)
+            raise WrongDatabase(cache.path, found=kept.database, expected=told)
+        options |= {"settings": self._settings, "boundary": self._boundary, "kept": kept}
+        return LinkThread(addresses, storage, cache, *args, **options)
 
     # -- following
 
@@ -178,11 +177,12 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         """Go on with a server; a cache that is kept remembers what database it is of."""
         if isinstance(conn, Link):
             conn.database = conn.database or str(info.get(IDENTITY, ""))
+            conn.transient = info.get(TRANSIENT) is True
         self._sort_key = self._sort_key or self.database or f"{self._storage}:{self._place}"
         self._fresh_oids.change_server()
         super().notify_connected(conn, info)
         self.outages.over(time.monotonic())
-        remember(self._cache, self.database)
+        remember(self._cache, Kept(self.database, bool(getattr(conn, "transient", False))))
 
     def notify_disconnected(self) -> None:
         """Take note that there is no server."""
