@@ -81,7 +81,9 @@ class Marks:
         """Remove the marks of whoever has `root` for a chroot, because that is to be deleted."""
         home = f"{root}{HOME}"
         for name in self._session.read(lambda: _names(home)):
-            self._remove_at(self._at(f"{home}/{name}"))
+            # One of the two may be gone already.
+            self._session.send(Delete(self._at(f"{home}/{name}/{KEPT_BY}"), -1), _ignore)
+            self._session.send(Delete(self._at(f"{home}/{name}"), -1), _ignore)
         self._session.send(Delete(self._at(home), -1), _ignore)
 
     def refuse(self, refusal: Exception) -> None:
@@ -102,9 +104,10 @@ class Marks:
             try:
                 refusal = self._put(mark.path, self._made(mark), deadline)
                 if isinstance(refusal, kazoo_errors.NoNodeError):
-                    refusal = self._put(HOME, [container(self._at(HOME), b"", _HOME_ACL)], deadline)
-                    if refusal is None or isinstance(refusal, kazoo_errors.NodeExistsError):
-                        continue
+                    home = container(self._at(HOME), b"", _HOME_ACL)
+                    refusal = self._put(HOME, [home, *self._made(mark)], deadline)
+                    if isinstance(refusal, kazoo_errors.NodeExistsError):
+                        continue  # somebody else made it meanwhile
             except OutcomeUnknown as exc:
                 self.leave(mark)  # it may be there: the next one has another name
                 if not deadline.left():
@@ -137,11 +140,8 @@ class Marks:
             return
         for mark in marks:
             if mark.session == self._session.session_id:
-                self._remove_at(self._at(mark.path))
-
-    def _remove_at(self, at: str) -> None:
-        self._session.send(Delete(f"{at}/{KEPT_BY}", -1), _ignore)
-        self._session.send(Delete(at, -1), _ignore)
+                at = self._at(mark.path)
+                self._session.send(Multi((Delete(f"{at}/{KEPT_BY}", -1), Delete(at, -1))), _ignore)
 
     def _at(self, path: str) -> str:
         return rooted(self._session.client.chroot, path)
