@@ -336,6 +336,27 @@ def test_a_silent_zookeeper_does_not_keep_the_server_from_being_told(stubborn):
     assert time.monotonic() - begun < 8
 
 
+BACKGROUND = """
+import os, signal, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if child := os.fork():
+    open(sys.argv[2], "w").write(str(child))
+    os._exit(0)
+signal.pause()
+"""
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_into_the_background_is_told_of(tree, kazoo, tmp_path):
+    port, pid = free_port(), tmp_path / "pid"
+    command = [sys.executable, "-c", BACKGROUND, str(port), str(pid)]
+    done = tree("run", "/svc/providers", "--address", f"127.0.0.1:{port}", "--", *command, code=1)
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert f"something takes connections at 127.0.0.1:{port} still" in done.stderr
+    assert "hint: a server that goes into the background" in done.stderr
+    assert kazoo.get_children("/svc/providers") == []
+
+
 @pytest.mark.slow
 def test_a_place_where_nobody_may_register_costs_no_session_a_second(tree, hosts, zookeeper):
     port = free_port()

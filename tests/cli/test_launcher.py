@@ -1,6 +1,6 @@
 import pytest
 
-from zkfleet.cli.launcher import Deregister, Exit, Launcher, Pass, Phase, Register
+from zkfleet.cli.launcher import Deregister, Exit, Launcher, Pass, Phase, Register, TellOfBackground
 
 
 def test_a_server_is_registered_when_its_port_answers():
@@ -53,6 +53,19 @@ def test_a_server_that_ends_before_it_serves_is_never_registered():
     launcher = Launcher()
     assert launcher.child_ended(1) == [Exit(1)]
     assert launcher.port_answers() == []
+
+
+def test_a_server_that_goes_into_the_background_is_a_failure_unless_it_was_told_to_stop():
+    launcher = Launcher()
+    assert launcher.child_ended(0, serves_still=True) == [TellOfBackground(), Exit(1)]
+    launcher = Launcher()
+    launcher.port_answers()
+    assert launcher.child_ended(0, serves_still=True) == [TellOfBackground(), Exit(1)]
+    launcher = Launcher()
+    launcher.port_answers()
+    launcher.signalled("SIGTERM")
+    launcher.deregistered()
+    assert launcher.child_ended(0, serves_still=True) == [Exit(0)]  # another one serves at that port
 
 
 def test_a_port_that_stays_silent_ends_the_server_as_a_failure():

@@ -54,7 +54,12 @@ class Exit:
     code: int
 
 
-Order = Register | Deregister | Pass | Exit
+@dataclass(frozen=True, slots=True)
+class TellOfBackground:
+    """Say that the server left us, and serves on."""
+
+
+Order = Register | Deregister | Pass | Exit | TellOfBackground
 
 
 class Launcher:
@@ -98,7 +103,13 @@ class Launcher:
         self.phase = Phase.STOPPING
         return [Pass(self._signal)]
 
-    def child_ended(self, code: int) -> list[Order]:
-        """The server is gone; a negative code names the signal that ended it."""
+    def child_ended(self, code: int, *, serves_still: bool = False) -> list[Order]:
+        """The server is gone; a negative code names the signal that ended it.
+
+        Nobody told it to, and its port takes connections still: it went into the background.
+        """
+        by_itself = self.phase in (Phase.STARTING, Phase.SERVING)
         self.phase = Phase.ENDED
+        if by_itself and code == 0 and serves_still:
+            return [TellOfBackground(), Exit(1)]
         return [Exit(1 if self._failed else code if code >= 0 else 128 - code)]

@@ -16,7 +16,7 @@ import click
 from zkfleet import paths
 from zkfleet.cli import launcher
 from zkfleet.cli.launcher import Launcher, Order
-from zkfleet.cli.options import Ensemble, Seconds, on_signals, with_ensemble, with_errors
+from zkfleet.cli.options import Ensemble, Seconds, on_signals, report, with_ensemble, with_errors
 from zkfleet.cli.output import say
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
 from zkfleet.errors import BadAddress, BadInput, NotConnected, ZkfleetError
@@ -140,6 +140,8 @@ class Runner:
                         self._in_any_case.start()
                     case launcher.Pass(name):
                         self._pass_on(name)
+                    case launcher.TellOfBackground():
+                        _tell_of_background(self._endpoint)
                     case launcher.Exit(code):
                         return code
 
@@ -169,22 +171,26 @@ class Runner:
 
     def _await_end(self) -> None:
         code = self._child.wait()
-        self._happened.put(partial(self._launcher.child_ended, code))
+        serves_still = code == 0 and self._port_answers()
+        self._happened.put(partial(self._launcher.child_ended, code, serves_still=serves_still))
 
     def _await_port(self) -> None:
-        host = self._endpoint.host or "localhost"
         deadline = time.monotonic() + self._wait_port
         while not self._over.wait(PROBE_PAUSE):
-            try:
-                socket.create_connection((host, self._endpoint.port), 1.0).close()
-            except OSError:
-                if time.monotonic() > deadline:
-                    say(f"error: nothing listens at {self._endpoint} after {self._wait_port:g} s", err=True)
-                    self._happened.put(self._launcher.port_is_silent)
-                    return
-            else:
+            if self._port_answers():
                 self._happened.put(self._launcher.port_answers)
                 return
+            if time.monotonic() > deadline:
+                say(f"error: nothing listens at {self._endpoint} after {self._wait_port:g} s", err=True)
+                self._happened.put(self._launcher.port_is_silent)
+                return
+
+    def _port_answers(self) -> bool:
+        try:
+            socket.create_connection((self._endpoint.host or "localhost", self._endpoint.port), 1.0).close()
+        except OSError:
+            return False
+        return True
 
     def _register(self) -> None:
         """Connect and register, however long that takes: the server serves meanwhile."""
@@ -224,6 +230,14 @@ class Runner:
         if registry is not None:
             with contextlib.suppress(ZkfleetError):
                 registry.close(DEREGISTER_WITHIN)
+
+
+def _tell_of_background(endpoint: Endpoint) -> None:
+    error = BadInput(
+        f"the command ended, and something takes connections at {endpoint} still: it is not registered any more",
+        hint="a server that goes into the background leaves `zkfleet run`: have it run in the foreground",
+    )
+    report(error)
 
 
 def _warn(registration: "Registration") -> None:
