@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zkfleet.cli.options import Ensemble, with_ensemble, with_errors, with_format
-from zkfleet.cli.output import emit
+from zkfleet.cli.output import emit, say
 from zkfleet.errors import BadInput, ZkfleetError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _of_servers(ensemble: Ensemble, found: "Databases", names: Sequence[str]) ->
         try:
             servers = _registered(where, path)
         except ZkfleetError as exc:
-            click.echo(f"servers are not heard: {exc}", err=True)
+            say(f"servers are not heard: {exc}", err=True)
             break
         words += [word for name in here for word in words_in(servers, name)]
     return words
@@ -92,7 +92,7 @@ def emit_words(form: str, words: Sequence["Word"]) -> None:
     rows = [HEADINGS, *((word.storage, word.identity or "-", word.by) for word in words)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    emit(form, "\n".join(lines) + "\n", [dataclasses.asdict(word) for word in words])
+    emit(form, lines, [dataclasses.asdict(word) for word in words])
     for name in sorted({word.storage for word in words}):
         if len({word.identity for word in words if word.storage == name}) > 1:
-            click.echo(f"! storage {name!r}: they do not agree; --accept or --set changes what the data say", err=True)
+            say(f"! storage {name!r}: they do not agree; --accept or --set changes what the data say", err=True)
