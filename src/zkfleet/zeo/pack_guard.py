@@ -12,7 +12,6 @@ in its database, and are left alone.
 """
 
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,9 @@ from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.fspack import FileStoragePacker
 from ZODB.POSException import StorageError
 
-logger = logging.getLogger(__name__)
+from zkfleet.spelling import get_logger
+
+logger = get_logger(__name__)
 
 # Seconds until the log says what the end of a server waits for.
 PATIENCE = 5.0
