@@ -4,6 +4,9 @@ Pure: bytes in, orders out, as `conversation` does for lines.  h11 knows the
 protocol, `site` what is asked; here is what joins them.  Several requests come
 over one connection, one after another, and the next one is not looked at before
 the answer to the last is given.
+
+A request of which a proxy could think that it ends elsewhere is refused, and the
+connection closed: what follows it may be somebody else's, or smuggled.
 """
 
 from collections.abc import Mapping
@@ -85,7 +88,8 @@ class Hypertext:
     def _take(self, event: object) -> list[Order]:
         if isinstance(event, h11.Request):
             self._request, self._body = _request(event), 0
-        elif isinstance(event, h11.Data):
+            return self._check(event)
+        if isinstance(event, h11.Data):
             self._body += len(event.data)
             if self._body > self._longest:
                 return self._last(413, f"a body of more than {self._longest} bytes")
@@ -93,6 +97,19 @@ class Hypertext:
             return self._ask()
         else:  # the client has ended
             return self._close()
+        return []
+
+    def _check(self, event: h11.Request) -> list[Order]:
+        """Refuse at once what cannot be answered, whatever its body is."""
+        headers = dict(event.headers)
+        if event.http_version not in (b"1.0", b"1.1"):
+            return self._last(505, "this is HTTP/1.1")
+        if _size(event) > self._longest:  # h11 has no limit for what comes at once
+            return self._last(431, f"a head of more than {self._longest} bytes")
+        if fault := _fault(event, headers):
+            return self._last(400, fault)
+        if int(headers.get(b"content-length", b"0")) > self._longest:
+            return self._last(413, f"a body of more than {self._longest} bytes")
         return []
 
     def _ask(self) -> list[Order]:
@@ -134,7 +151,27 @@ class Hypertext:
         return [Close()]
 
 
+def _size(event: h11.Request) -> int:
+    """Return how many bytes the head of a request has, in its shortest form."""
+    first = len(event.method) + len(event.target) + len(" HTTP/1.1\r\n")
+    return first + sum(len(name) + len(value) + len(": \r\n") for name, value in event.headers)
+
+
+def _fault(event: h11.Request, headers: Mapping[bytes, bytes]) -> str:
+    """Return why a request could be understood in two ways, or ""; RFC 9112, 6.1 and 6.3."""
+    if b"transfer-encoding" in headers and b"content-length" in headers:
+        return "a body with Content-Length and Transfer-Encoding"
+    if b"transfer-encoding" in headers and event.http_version == b"1.0":
+        return "a body with Transfer-Encoding in HTTP/1.0"
+    return ""
+
+
 def _request(event: h11.Request) -> Request:
+    headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
     path, _, query = event.target.decode("ascii", "replace").partition("?")
-    headers: Mapping[str, str] = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+    if path.lower().startswith(("http://", "https://")):
+        # As proxies are asked; who is named there counts, and not the header (RFC 9112, 3.2.2).
+        _, _, named = path.partition("://")
+        headers["host"], slash, rest = named.partition("/")
+        path = slash + rest or "/"
     return Request(event.method.decode(), unquote(path), query, headers)
