@@ -80,7 +80,7 @@ def samples(commands: list[Command]) -> dict[str, str]:
             server, shop = (fleet.enter_context(_process(what, zookeeper.hosts, folder)) for what in ("server", "shop"))
             holder = fleet.enter_context(_stuck(server))
             # Who kicks the holder ends what all others tell of.
-            ordered = sorted(commands, key=lambda one: one.action)
+            ordered = sorted(commands, key=lambda one: one.action is True)
             said = {one.name: _sample(one, server if _is_of_servers(one) else shop, holder) for one in ordered}
         return {name: _shortened(text, folder) for name, text in said.items()}
 

@@ -20,7 +20,7 @@ from zkfleet.monitor.health import Readiness
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    with monitor.start(str(tmp_path_factory.mktemp("monitor") / "sock")) as started:
+    with monitor.start(str(tmp_path_factory.mktemp("monitor") / "sock"), actions=True) as started:
         yield started.address
 
 
@@ -67,6 +67,14 @@ def test_loglevel_is_shown_and_set(address):
         logger.setLevel(logging.NOTSET)
     assert ask(address, "loglevel zkfleet.a_test").startswith("zkfleet.a_test NOTSET ")
     assert ask(address, "loglevel root").startswith("root ")
+
+
+def test_without_actions_a_level_is_shown_and_not_set(tmp_path):
+    with monitor.start(str(tmp_path / "sock")) as started:
+        assert ask(started.address, "loglevel zkfleet.b_test DEBUG").startswith("loglevel: it changes something")
+        assert ask(started.address, "loglevel root").startswith("root ")
+        assert ask(started.address, "memory top") == "memory: it is not traced\nmemory start\n"
+    assert "zkfleet.b_test" not in logging.Logger.manager.loggerDict
 
 
 def test_a_logger_that_nobody_knows_is_told_so(address):

@@ -81,8 +81,11 @@ def call(commands: Commands, words: Sequence[str], *, actions: bool) -> Call:
     in_json = _in_json(words)
     name, *rest = words[1:] if in_json else words
     found = find(commands, name)
-    allow(found, actions=actions)
-    return Call(found, tuple(rest if found.claims_input else found.read(rest)), in_json, in_json and words[0] == TOLD)
+    if found.action is True:  # said first: what its arguments are is of no use to who may not call it
+        allow(found, actions=actions)
+    arguments = rest if found.claims_input else found.read(rest)
+    allow(found, arguments, actions=actions)
+    return Call(found, tuple(arguments), in_json, in_json and words[0] == TOLD)
 
 
 def _in_json(words: Sequence[str]) -> bool:
@@ -108,13 +111,13 @@ def find(commands: Commands, name: str) -> Command:
     return found
 
 
-def allow(found: Command, *, actions: bool) -> None:
-    """Pass a command that may be run.
+def allow(found: Command, arguments: Sequence[Any] = (), *, actions: bool) -> None:
+    """Pass a command that may be run with these arguments.
 
     Raises:
         BadInput: it changes something, and that is not enabled.
     """
-    if found.action and not actions:
+    if not actions and found.changes(arguments):
         raise BadInput(f"{found.name}: it changes something, and is off", hint="start the monitor with actions=True")
 
 

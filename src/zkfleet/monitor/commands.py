@@ -92,7 +92,8 @@ class Command:
         parameters: its arguments, in order.
         columns: what its answers tell, for pages and metrics; () for text alone.
         blocks: it may wait for something, such as a database: it runs on a thread of its own, with a deadline.
-        action: it changes something, and is off unless the monitor enables actions.
+        action: it changes something, and is off unless the monitor enables actions; a function of the
+            arguments if it depends on them.
         claims_input: its answers may claim all further lines; it checks its arguments itself.
         deadline: seconds, if not the monitor's own; a function of the arguments if it depends on them.
         metrics: its gauges and counters are metrics; False if it costs too much to be asked every few seconds.
@@ -104,10 +105,14 @@ class Command:
     parameters: tuple[Parameter, ...] = ()
     columns: tuple[Column, ...] = ()
     blocks: bool = True
-    action: bool = False
+    action: bool | Callable[..., bool] = False
     claims_input: bool = False
     deadline: float | Callable[..., float] | None = None
     metrics: bool = True
+
+    def changes(self, arguments: Sequence[Any]) -> bool:
+        """Return whether it changes something, called with these arguments."""
+        return self.action if isinstance(self.action, bool) else self.action(*arguments)
 
     @property
     def summary(self) -> str:
@@ -191,7 +196,7 @@ class Commands:
         *,
         columns: Sequence[Column] = (),
         blocks: bool = True,
-        action: bool = False,
+        action: bool | Callable[..., bool] = False,
         claims_input: bool = False,
         deadline: float | Callable[..., float] | None = None,
         metrics: bool = True,

@@ -44,12 +44,17 @@ def objects(number: Number = 20) -> Answer:
     return table(OBJECTS, rows)
 
 
-@command("memory", columns=BLOCKS, deadline=SECONDS_TO_COUNT)
+def _begins_or_ends(what: str, _number: int = 10) -> bool:
+    return what != "top"
+
+
+@command("memory", columns=BLOCKS, deadline=SECONDS_TO_COUNT, action=_begins_or_ends)
 def memory(what: Literal["start", "top", "stop"], number: Number = 10) -> Answer:
     """Trace who takes memory: `memory start`, later `memory top`, then `memory stop`.
 
     While it is traced the process is slower, by half and more, and needs more
-    memory.  `top` shows the lines that hold most of what was taken since `start`.
+    memory, so `start` and `stop` are actions.  `top` shows the lines that hold
+    most of what was taken since `start`.
     """
     if what == "start":
         tracemalloc.start()

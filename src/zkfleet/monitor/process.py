@@ -85,11 +85,16 @@ def _versions() -> dict[str, Value]:
     return found
 
 
-@command("loglevel", columns=LOGLEVEL, blocks=False)
+def _sets(_name: str, level: Level | None = None) -> bool:
+    return level is not None
+
+
+@command("loglevel", columns=LOGLEVEL, blocks=False, action=_sets)
 def loglevel(name: str, level: Level | None = None) -> Answer:
     """Show the level of a logger, or set it: `loglevel zkfleet.registry DEBUG`.
 
-    `root` is the logger above all others.  A level lasts until the process ends.
+    `root` is the logger above all others.  A level lasts until the process ends;
+    to set one is an action.
     """
     known = "" if name == "root" else name
     if level is None and known and known not in logging.Logger.manager.loggerDict:

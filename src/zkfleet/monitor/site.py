@@ -9,9 +9,10 @@ somebody else's reaches loopback, too.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from zkfleet.endpoints import is_loopback
@@ -172,16 +173,28 @@ def _name(host: str) -> str:
 
 
 def _read(command: Command, request: Request, actions: bool, *, in_json: bool = False) -> Call:
-    methods = ["POST"] if command.action else ["GET", "HEAD"]
+    if isinstance(command.action, bool):
+        _permit(command, (), request, actions)
+    arguments = _read_arguments(command, request)
+    _permit(command, arguments, request, actions)
+    return Call(command, tuple(arguments), in_json)
+
+
+def _permit(command: Command, arguments: Sequence[Any], request: Request, actions: bool) -> None:
+    """Pass a call that may be made, and in this way: what changes something is posted, and nothing else is."""
+    methods = ["POST"] if command.changes(arguments) else ["GET", "HEAD"]
     if request.method not in methods:
         wrong = BadInput(f"{command.name}: not with {request.method[:20]}", hint=f"ask with {methods[0]}")
         raise Refused(405, wrong, ("Allow", ", ".join(methods)))
     try:
-        allow(command, actions=actions)
+        allow(command, arguments, actions=actions)
     except BadInput as exc:
         raise Refused(403, exc) from exc
+
+
+def _read_arguments(command: Command, request: Request) -> list[Any]:
     try:
-        return Call(command, tuple(command.read_named(_arguments(request.query))), in_json)
+        return command.read_named(_arguments(request.query))
     except BadInput as exc:
         raise Refused(400, exc) from exc
 
