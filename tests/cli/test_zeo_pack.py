@@ -288,7 +288,7 @@ def test_of_a_server_that_dies_in_the_middle_it_is_not_known(
         with making.ServerProcess(tmp_path, config) if comes_back else contextlib.nullcontext():
             error = one.outcome(20).stderr
     assert f"{address}: it is not known whether the storage '1' was packed" in error
-    assert ("started again" if comes_back else "is gone") in error
+    assert ("started again" if comes_back else "does not answer") in error
     assert "hint: pack it again" in error
 
 

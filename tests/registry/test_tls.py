@@ -6,10 +6,14 @@ import shutil
 import subprocess
 
 import pytest
+from kazoo.security import Permissions
 
 import zkfleet
-from zkfleet import TLS
+from tests.conftest import wait_for
+from zkfleet import TLS, monitor
 from zkfleet.errors import ConnectFailed
+from zkfleet.monitor.zope.configured import configured
+from zkfleet.monitor.zope.membership import announcer
 from zkfleet.testing import ZooKeeperServer
 from zkfleet.testing.zookeeper import free_port
 
@@ -110,3 +114,24 @@ def test_a_client_shows_its_certificate_to_a_server_that_wants_one(folder):
         key = str(folder / "client.key.pem")
         with zkfleet.connect(hosts, tls=TLS(ca=cert, certificate=str(mine), key=key)) as registry:
             assert registry.exists("/")
+
+
+def test_a_monitor_that_zope_conf_describes_is_registered_over_tls_and_with_credentials(tmp_path):
+    password = tmp_path / "password"
+    password.write_text("plone:pw\n")
+    password.chmod(0o600)
+    ours, both = certificate(tmp_path, "zope", "127.0.0.1")
+    with (
+        serving(tmp_path, "zookeeper", "127.0.0.1", trusted=ours) as (hosts, theirs),
+        zkfleet.connect(hosts, tls=TLS(theirs, str(both))) as registry,
+    ):
+        registry.import_tree("/web\n")
+        keys = {"zookeeper-ca": theirs, "zookeeper-certificate": str(both), "zookeeper-auth-file": str(password)}
+        said = configured({"zkfleet.monitor": {"bind": "127.0.0.1:0", "zookeeper": hosts, "path": "/web", **keys}})
+        with monitor.start(said.monitor.address) as started:
+            started.announce(announcer(said.fleet, said.monitor), said.fleet.path)
+            providers = registry.providers("/web")
+            wait_for(lambda: list(providers) == [started.address], timeout=20)
+            entries, _ = registry.session.client.get_acls(f"/web/{started.address}")
+        wait_for(lambda: len(providers) == 0)
+    assert {"digest", "x509"} <= {entry.id.scheme for entry in entries if entry.perms == Permissions.ALL}

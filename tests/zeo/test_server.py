@@ -3,6 +3,7 @@ import dataclasses
 import os
 import socket
 import threading
+from urllib.request import urlopen
 
 import pytest
 from ZODB.FileStorage import FileStorage
@@ -332,6 +333,16 @@ def test_a_server_has_a_monitor_and_says_where(tree, hosts):
         assert str(server.address) in ask(address, "zeoserver")
     with pytest.raises(ConnectionRefusedError):
         ask(address, "health")
+
+
+def test_a_servers_monitor_answers_over_http(tree, hosts):
+    port = making.free_port()
+    more = f"monitor-server 127.0.0.1:0\nmonitor-http 127.0.0.1:{port}"
+    with (
+        Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more=more)),
+        urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer,
+    ):
+        assert b"zkfleet_zeoserver_clients" in answer.read()
 
 
 def test_a_monitor_on_a_unix_socket_is_not_in_the_tree(tree, hosts, tmp_path):

@@ -31,6 +31,7 @@ DAY = 86400.0
 LOOK_EVERY = 0.5
 # Seconds of silence, and to answer: a server is busy at the end of a pack.
 SILENCE = 30.0
+SHORTEST_ASK = 0.1
 # Seconds in which a server that broke the connection must be there again.
 BACK_WITHIN = 5.0
 CACHE = 1 << 20
@@ -233,7 +234,7 @@ class _Packer:
                 raise self._late(wait)
             said = self._ask()
             if said is None and time.monotonic() > give_up:
-                raise self._unknown("the server is gone")
+                raise self._unknown("the server does not answer")
             if said is not None:
                 if self._before is not None and said.started != self._before.started:
                     raise self._unknown("the server was started again")
@@ -253,13 +254,10 @@ class _Packer:
         )
 
     def _ask(self) -> Said | None:
+        """Return what the server says of the storage; None if it does not answer, within the time that is left."""
+        timeout = max(SHORTEST_ASK, min(self._how.timeout, self._left()))
         try:
-            answer = ask(
-                self.server,
-                timeout=min(self._how.timeout, SILENCE),
-                tls=self._how.tls,
-                server_name=self._how.server_name,
-            )
+            answer = ask(self.server, timeout=timeout, tls=self._how.tls, server_name=self._how.server_name)
         except ZkfleetError:
             return None
         return answer.get(self._name)
