@@ -51,6 +51,7 @@ PURE = {
 PURE |= {f"zkfleet.devserver.{name}" for name in ["sessions", "watches", "writing", "reading", "words", "dispatch"]}
 PURE |= {
     "zkfleet.registry.claim",
+    "zkfleet.registry.formats",
     "zkfleet.registry.agenda",
     "zkfleet.registry.patience",
     "zkfleet.cli.launcher",

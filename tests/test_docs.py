@@ -55,6 +55,6 @@ def test_every_kind_of_finding_is_on_its_page():
     tree = ast.parse((ROOT / "src/zkfleet/registry/doctor.py").read_text())
     made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding"]
     kinds = {ast.literal_eval(call.args[1]) for call in made}
-    assert len(kinds) == 7
+    assert len(kinds) == 8
     for kind in kinds:
         assert f"| {kind} |" in page, kind

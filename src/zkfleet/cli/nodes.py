@@ -82,9 +82,12 @@ def addresses_command(ensemble: Ensemble, path: str, watch: bool, wait_for: floa
                 raise WaitTimedOut(f"nobody provided {path} within {wait_for:g} s") from exc
 
         def show(view: Any = view) -> None:
-            names = [str(endpoint) for endpoint in view.endpoints]
-            rows = {name: view[name] for name in names}
-            emit(form, names, rows)
+            instances = view.instances
+            rows = {str(one.endpoint): view[name] for name, one in instances.items() if one.endpoint is not None}
+            emit(form, list(rows), rows)
+            for name, instance in instances.items():
+                if instance.reason:
+                    say(f"! {name} is left out: {instance.reason}", err=True)
             if watch and form == "human":
                 say()
 

@@ -18,6 +18,7 @@ live views, registrations and plans.
 
 from zkfleet.registry.claim import Status
 from zkfleet.registry.connecting import connect
+from zkfleet.registry.formats import Instance
 from zkfleet.registry.hosts import TLS
 from zkfleet.registry.life import Followed, Statistics, open_registries
 from zkfleet.registry.locks import Lock, Standing
@@ -30,6 +31,7 @@ __all__ = [
     "TLS",
     "Children",
     "Followed",
+    "Instance",
     "InvalidProvider",
     "Lock",
     "Origin",

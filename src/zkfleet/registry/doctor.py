@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zkfleet import paths
-from zkfleet.endpoints import parse_endpoint
-from zkfleet.errors import BadAddress, LinkLoop, NodeNotFound
+from zkfleet.errors import LinkLoop, NodeNotFound
 from zkfleet.registry import identity
+from zkfleet.registry.formats import CURATOR, UNKNOWN, Instance, read_instance
 from zkfleet.registry.reads import Znode
 from zkfleet.registry.subtree import Subtree, read_subtree
 from zkfleet.spelling import spell
@@ -117,9 +117,11 @@ def _services(
         yield from _listing(parent, members, limit)
         ephemeral = [path for path in members if znodes[path].stat.ephemeral_owner]
         if ephemeral or paths.split(parent)[1] == PROVIDERS:
-            yield from _persistent(members, znodes)
-        for path in ephemeral:
-            homes[_endpoint(path)].append(path)
+            yield from _persistent(members, znodes, properties)
+        instances = {path: read_instance(paths.split(path)[1], properties[path]) for path in ephemeral}
+        yield from _unknown(parent, instances, properties)
+        for path, instance in instances.items():
+            homes[str(instance.endpoint or path)].append(path)
             if identity.is_dead(properties[path]):
                 pid = properties[path].get("pid")
                 yield Finding(
@@ -142,16 +144,26 @@ def _listing(parent: str, members: list[str], limit: int) -> Iterator[Finding]:
         )
 
 
-def _persistent(members: list[str], znodes: Mapping[str, Znode]) -> Iterator[Finding]:
+def _persistent(
+    members: list[str], znodes: Mapping[str, Znode], properties: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Finding]:
     for path in members:
-        if not znodes[path].stat.ephemeral_owner:
+        # Curator has static services, which are meant to stay.
+        meant = read_instance(paths.split(path)[1], properties[path]).format == CURATOR
+        if not znodes[path].stat.ephemeral_owner and not meant:
             what = "a persistent node where providers belong"
             yield Finding(path, "persistent provider", what, "delete it: nobody takes it away when its server dies")
 
 
-def _endpoint(path: str) -> str:
-    name = paths.split(path)[1]
-    try:
-        return str(parse_endpoint(name))
-    except BadAddress:
-        return path
+def _unknown(
+    parent: str, instances: Mapping[str, Instance], properties: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """Yield who is registered where providers are, and cannot be found by anybody."""
+    service = paths.split(parent)[1] == PROVIDERS or any(one.format != UNKNOWN for one in instances.values())
+    for path, instance in instances.items():
+        if not service or not instance.broken or "instance" in properties[path] or TEXT in properties[path]:
+            continue  # a lock of ours, or told of already
+        whose = f"a {instance.format} instance: " if instance.format else ""
+        yield Finding(
+            path, "unknown provider", whose + instance.reason, "see what it says with `zkfleet get`, and who writes it"
+        )

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from zkfleet import paths
-from zkfleet.endpoints import Endpoint, parse_endpoint
-from zkfleet.errors import BadAddress, Closed, NodeNotFound, WaitTimedOut, ZkfleetError
+from zkfleet.endpoints import Endpoint
+from zkfleet.errors import Closed, NodeNotFound, WaitTimedOut, ZkfleetError
 from zkfleet.registry import readings
 from zkfleet.registry.following import Following, Subscriber
+from zkfleet.registry.formats import UNKNOWN, Instance, read_instance
 from zkfleet.registry.readings import Configuration, InvalidProvider, Providers, Snapshot
 from zkfleet.registry.subtree import Subtree, tree_of
 from zkfleet.tree import Node, decode, render
@@ -181,16 +182,20 @@ class ProvidersView(View[Providers], Mapping[str, Mapping[str, Any] | InvalidPro
         return self.snapshot.content[name].said
 
     @property
+    def instances(self) -> dict[str, Instance]:
+        """Who each of the providers is, zkfleet's and those of other formats, by the znode's name, sorted."""
+        return {
+            name: Instance(UNKNOWN, None, entry.said.error, broken=True)
+            if isinstance(entry.said, InvalidProvider)
+            else read_instance(name, entry.said)
+            for name, entry in sorted(self.snapshot.content.items())
+        }
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The providers that can be called, sorted: valid ones that are not draining."""
-        found = []
-        for name, entry in sorted(self.snapshot.content.items()):
-            if not isinstance(entry.said, InvalidProvider) and entry.said.get("state") != "draining":
-                try:
-                    found.append(parse_endpoint(name))
-                except BadAddress:
-                    continue
-        return tuple(found)
+        """Where providers can be called, in the order of their names: those that are readable and want to be called."""
+        found = (instance.endpoint for instance in self.instances.values())
+        return tuple(dict.fromkeys(endpoint for endpoint in found if endpoint is not None))
 
 
 class Properties(View[Configuration], Mapping[str, Any]):
