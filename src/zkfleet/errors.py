@@ -43,15 +43,27 @@ class ZkfleetError(Exception):
     """Anything that zkfleet reports.
 
     Attributes:
-        hint: what the reader can do about it, one sentence, or "".
+        hint: what the reader can do about it, one sentence, or "".  A traceback
+            ends with it.
     """
 
-    hint: str = ""
+    _hint = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(spell(message))
         if hint:
-            self.hint = spell(hint)
+            self.hint = hint
+
+    @property
+    def hint(self) -> str:
+        """Return what the reader can do about it."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, text: str) -> None:
+        notes = [note for note in getattr(self, "__notes__", ()) if note != f"hint: {self._hint}"]
+        self._hint = spell(text)
+        self.__notes__ = [*notes, f"hint: {self._hint}"] if text else notes
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be copied and pickled whatever the constructor's arguments are."""

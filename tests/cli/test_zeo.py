@@ -273,4 +273,7 @@ def test_without_zeo_it_is_said_what_is_missing():
     code = "import sys; sys.modules['ZEO'] = None\nfrom zkfleet.cli import main; main(['zeo', 'status', '/db'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["error: zkfleet.zeo stands on ZEO", "hint: pip install 'zkfleet[zeo]'"]
+    assert done.stderr.splitlines() == [
+        "error: zkfleet.zeo needs ZEO, which comes with the extra zkfleet[zeo]",
+        "hint: pip install 'zkfleet[zeo]'",
+    ]

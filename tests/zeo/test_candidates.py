@@ -69,6 +69,11 @@ def test_whom_a_preference_fails_for_is_tried_last():
     assert choice.not_preferred == "a:1: KeyError('rack')"
 
 
+def test_a_server_on_ipv6_is_spelled_as_it_is_registered():
+    choice = choose({"[::1]:8100": {}}, storage="1", mode="write", prefer=lambda said: said["rack"])
+    assert choice.not_preferred == "[::1]:8100: KeyError('rack')"
+
+
 def test_a_preference_that_cannot_be_compared_is_not_heeded():
     servers = {"a:1": {"rack": 2}, "b:1": {"rack": "x"}, "c:1": {"rack": 1, "read_only": True}}
     choice = choose(servers, storage="1", mode="fallback", prefer=lambda said: said["rack"])

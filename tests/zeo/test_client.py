@@ -97,7 +97,7 @@ def test_a_client_finds_its_server(registry, zeo):
     with registry.register("/db", server.address):
         with database(registry, "/app/main") as found:
             assert count(found) == 1
-            assert found.storage.getName() == f"{registry.session.hosts}/app/main (connected)"
+            assert found.storage.getName() == f"1@{registry.session.hosts}/app/main (connected)"
         with closing(zkfleet.zeo.client(registry.session.hosts, "/db")) as storage:
             assert storage.lastTransaction() > b"\0" * 8
         connection = zkfleet.zeo.connection(registry, "/db")

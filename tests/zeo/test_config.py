@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 import textwrap
 from contextlib import closing
 
@@ -13,7 +15,7 @@ from ZODB.POSException import ReadOnlyError
 
 from tests.zeo.test_client import count
 from zkfleet.errors import BadInput
-from zkfleet.zeo import config
+from zkfleet.zeo import config, options
 
 pytestmark = pytest.mark.slow
 
@@ -99,11 +101,52 @@ def test_what_is_wrong_in_a_section_is_an_error_with_its_line(lines, word):
         ZODB.config.databaseFromString(section(*lines))
 
 
-def test_what_a_section_may_not_say_is_an_error_when_it_is_opened():
-    with pytest.raises(BadInput, match="password does nothing"):
-        ZODB.config.databaseFromString(section("server /db", "password x"))
-    with pytest.raises(BadInput, match="on_behind"):
-        ZODB.config.databaseFromString(section("server /db", "on-behind hope"))
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("password x", "ZEO has no passwords since version 5: .* use a <tls> section"),
+        ("username x", "ZEO has no passwords"),
+        ("on-behind hope", "on_behind is one of wait, refuse, clear, not 'hope'"),
+        ("on-delisted hope", "on_delisted is one of"),
+        ("prefer eu", "write it as zone=eu-1"),
+        ("database x", "zkfleet zeo status"),
+        ("leave-after -1", "positive number"),
+        ("ping-timeout 0", "positive number"),
+    ],
+)
+def test_what_a_section_may_not_say_is_an_error_with_line_file_and_remedy(tmp_path, line, words):
+    file = tmp_path / "zodb.conf"
+    file.write_text(section("server /db", line))
+    with pytest.raises(ZConfig.ConfigurationError, match=words) as caught:
+        ZODB.config.databaseFromURL(str(file))
+    assert f"(line 5, in file://{file})" in str(caught.value)
+
+
+def test_keys_that_exclude_each_other_are_an_error_that_names_the_section():
+    with pytest.raises(
+        ZConfig.ConfigurationError, match=r"<zkzeoclient> of server /db: .*read_only_fallback writes if it can"
+    ):
+        ZODB.config.databaseFromString(section("server /db", "read-only on", "read-only-fallback on"))
+
+
+def test_without_zeo_the_import_says_what_to_install():
+    code = (
+        "import sys; sys.modules['ZEO'] = None; import ZODB.config;"
+        "ZODB.config.databaseFromString('%import zkfleet.zeo')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "zkfleet.zeo needs ZEO, which comes with the extra zkfleet[zeo]" in done.stderr
+
+
+def test_a_key_that_does_nothing_is_logged_once_a_process(fleet, caplog):
+    options._log_outdated.cache_clear()
+    for _ in range(3):
+        with pytest.warns(DeprecationWarning, match="min_disconnect_poll does nothing"):
+            ZODB.config.storageFromString(
+                "%import zkfleet.zeo\n<zkzeoclient>\nserver /db\nwait off\nmin-disconnect-poll 4\n"
+                f"zookeeper {fleet.session.hosts}\n</zkzeoclient>"
+            ).close()
+    assert caplog.text.count("zeo_option_outdated option=min_disconnect_poll: it does nothing") == 1
 
 
 def test_the_keys_are_those_of_both_of_zeos_sections():

@@ -46,7 +46,10 @@ from zkfleet.errors import MissingDependency
 try:
     import ZEO  # noqa: F401
 except ImportError as exc:
-    raise MissingDependency("zkfleet.zeo stands on ZEO", hint="pip install 'zkfleet[zeo]'") from exc
+    # ZConfig, which imports this for a configuration, shows the message alone.
+    raise MissingDependency(
+        "zkfleet.zeo needs ZEO, which comes with the extra zkfleet[zeo]", hint="pip install 'zkfleet[zeo]'"
+    ) from exc
 else:
     from zkfleet.zeo.insides import IMPORTED, require
 

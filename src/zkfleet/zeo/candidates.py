@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
-from zkfleet.endpoints import parse_endpoint
+from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadAddress, BadInput, Unavailable, ZkfleetError
 from zkfleet.zeo.described import Described, described_by
 
@@ -111,7 +111,7 @@ def _tiers(found: Sequence[tuple[Candidate, Said, bool]], prefer: Preference) ->
         try:
             keys.append((second_choice, False, prefer(said)))
         except Exception as exc:  # it is the caller's, and must not end our following
-            problem = f"{one.host}:{one.port}: {exc!r}"
+            problem = f"{Endpoint(*one.address)}: {exc!r}"
             keys.append((second_choice, True))
     try:
         order = [key for key, _ in groupby(sorted(keys))]

@@ -18,7 +18,10 @@ from ZODB.config import BaseConfig
 
 from zkfleet import paths
 from zkfleet.errors import BadInput
+from zkfleet.zeo.candidates import preference
 from zkfleet.zeo.client import client
+from zkfleet.zeo.options import Settings, split
+from zkfleet.zeo.reasons import spelled
 from zkfleet.zeo.storage import FollowingStorage
 
 SCHEME = "zkzeo://"
@@ -29,20 +32,75 @@ def seconds_or_off(text: str) -> float | None:
     return None if text.strip().lower() in ("off", "none") else float(text)
 
 
+# -- in a file
+
+# ZConfig says where a value stands, and nothing but the text of an error.
+
+
+def _in_file(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a data type for ZConfig whose errors have their hints in their text."""
+
+    def converted(text: str) -> Any:
+        try:
+            return check(text)
+        except BadInput as exc:
+            raise ValueError(spelled(exc)) from exc
+
+    return converted
+
+
+def _option(name: str, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """Return the data type of one of our options: it is checked as in a program."""
+    return _in_file(lambda text: getattr(Settings(**{name: convert(text)}), name))
+
+
+def _prefer(text: str) -> str:
+    preference(text)
+    return text
+
+
+path = _in_file(paths.check)
+prefer = _in_file(_prefer)
+on_delisted = _option("on_delisted")
+on_behind = _option("on_behind")
+database_identity = _option("database")
+leave_after = _option("leave_after", float)
+ping_timeout = _option("ping_timeout", float)
+ping_interval = _option("ping_interval", seconds_or_off)
+
+
+def no_password(_text: str) -> str:
+    """Refuse a key of former versions of ZEO."""
+    raise ValueError("ZEO has no passwords since version 5: leave this out, and use a <tls> section with certificates")
+
+
 class ClientSection(BaseConfig):  # type: ignore[misc]  # ZODB has no types
     """What a `<zkzeoclient>` section says."""
 
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        try:
+            split(self._said()[2])
+        except BadInput as exc:
+            raise ValueError(f"<zkzeoclient> of server {config.server}: {spelled(exc)}") from exc
+
     def open(self) -> FollowingStorage:
         """Open the storage; errors as for `client`."""
+        hosts, where, options = self._said()
+        return client(hosts, where, **options)
+
+    def _said(self) -> tuple[str | None, str, dict[str, Any]]:
         said = {name: getattr(self.config, name) for name in self.config.getSectionAttributes()}
-        hosts, path, tls = said.pop("zookeeper"), said.pop("server"), said.pop("tls")
+        hosts, where, tls = said.pop("zookeeper"), said.pop("server"), said.pop("tls")
         options = {name: value for name, value in said.items() if value not in (None, []) or name == "ping_interval"}
         if "cache_path" in options:
             options["cache"] = options.pop("cache_path")
         if tls:
             options["ssl"], options["ssl_server_hostname"] = tls
-        return client(hosts, path, **options)
+        return hosts, where, options
 
+
+# -- in a URI
 
 TRUE = {"1", "on", "true", "t", "yes"}
 FALSE = {"", "0", "off", "false", "f", "no"}

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.spelling import spell
 from zkfleet.zeo.connections import Connection
@@ -185,10 +186,7 @@ def _kick(server: RepairedServer, number: int) -> str:
 
 
 def _spelled(address: Any) -> str:
-    if not isinstance(address, tuple):
-        return str(address)
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(Endpoint(*address[:2]) if isinstance(address, tuple) else address)
 
 
 def _text(said: bytes) -> str:

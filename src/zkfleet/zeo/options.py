@@ -10,12 +10,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal
 
 from ZEO.ClientStorage import ClientStorage
 
 from zkfleet.errors import BadInput
+from zkfleet.spelling import get_logger
 from zkfleet.zeo.candidates import Mode, Preference, preference
+
+logger = get_logger(__name__)
 
 OnBehind = Literal["wait", "refuse", "clear"]
 OnDelisted = Literal["leave", "stay"]
@@ -85,13 +89,14 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     theirs = {name: value for name, value in options.items() if name not in names}
     for name in [name for name in theirs if name in OUTDATED]:
         warnings.warn(f"{name} does nothing: {OUTDATED[name]}", DeprecationWarning, stacklevel=4)
+        _log_outdated(name)
         value = theirs.pop(name)
         if name == "wait_for_server_on_startup":
             theirs.setdefault("wait", value)
     known = set(inspect.signature(ClientStorage).parameters) - {"addr", "_client_factory"}
     for name in theirs:
         if name in GONE:
-            raise BadInput(f"{name} does nothing", hint=GONE[name])
+            raise BadInput(f"{name} does nothing", hint=GONE[name])  # its value is a secret
         if name not in known:
             all_names = sorted(names) + sorted(known - set(GONE) - set(OUTDATED))
             meant = get_close_matches(name, all_names, 1)
@@ -108,6 +113,13 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     if "prefer" in ours:
         ours["prefer"] = preference(ours["prefer"])
     return Settings(mode=_mode(theirs), **ours), theirs
+
+
+# Python shows the warning to programs' authors alone, and a file has none.
+@cache
+def _log_outdated(name: str) -> None:
+    """Say once a process that an option does nothing."""
+    logger.warning("zeo_option_outdated option=%s: it does nothing, %s; leave it out", name, OUTDATED[name])
 
 
 def _mode(options: Mapping[str, Any]) -> Mode:
