@@ -373,8 +373,8 @@ def test_an_update_that_is_not_answered_says_so(hosts, proxy):
 def test_a_deletion_right_after_the_create_is_undone(tree, kazoo, monkeypatch):
     send, done = tree.session.send, []
 
-    def slow(request, then):
-        send(request, then)
+    def slow(request, then, **options):
+        send(request, then, **options)
         if isinstance(request, requests.Create) and not done:
             done.append(wait_for(lambda: kazoo.exists(f"{PROVIDERS}/h:1")))
             kazoo.delete(f"{PROVIDERS}/h:1")
@@ -404,7 +404,9 @@ def test_what_is_replaced_is_deleted_in_the_version_that_was_seen(tree, kazoo, m
     kazoo.create(f"{PROVIDERS}/h:1", b"", ephemeral=True)
     kazoo.set(f"{PROVIDERS}/h:1", dead)
     sent, send = [], tree.session.send
-    monkeypatch.setattr(tree.session, "send", lambda request, then: (sent.append(request), send(request, then)))
+    monkeypatch.setattr(
+        tree.session, "send", lambda request, then, **options: (sent.append(request), send(request, then, **options))
+    )
     tree.register(PROVIDERS, "h:1")
     [transaction] = [request for request in sent if isinstance(request, requests.Transaction)]
     assert transaction.operations[0].version == 1
@@ -474,7 +476,7 @@ def test_watches_are_taken_back_though_an_audit_came_between(tree):
     sent, send, done = [], tree.session.send, threading.Event()
 
     def audit_and_close():
-        tree.session.send = lambda request, then: (sent.append(request), send(request, then))
+        tree.session.send = lambda request, then, **options: (sent.append(request), send(request, then, **options))
         tree.hub._audit()
         for view in views:
             tree.hub.leave(view._following)

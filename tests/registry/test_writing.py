@@ -8,11 +8,12 @@ import threading
 from functools import partial
 
 import pytest
-from kazoo.protocol.serialization import SetData
+from kazoo.protocol.serialization import Create, Delete, SetData
 from kazoo.security import make_acl
 
 import zkfleet
 from tests.conftest import wait_for
+from zkfleet import Status
 from zkfleet.errors import BadPath, NodeNotFound, NotConnected, OutcomeUnknown, StalePlan
 from zkfleet.registry.wire import NotSent, rooted
 from zkfleet.testing import Proxy, expire_session
@@ -359,6 +360,130 @@ def test_what_was_not_sent_is_never_sent_later(hosts, relay, other):
         wait_for(lambda: registry.hub.connected)
         assert registry.get_properties("/c") == {"n": 0}
         assert isinstance(answers[0], NotSent)
+
+
+# -- registrations and locks: their proof is the session that owns the znode
+
+
+def lose_when(registry, relay, what, kind):
+    """Have the next request of a kind that the hub sends, or its reply, be lost."""
+    send = registry.session.send
+
+    def losing(request, then, **options):
+        kinds = [request, *getattr(request, "operations", ())]
+        if any(isinstance(one, kind) for one in kinds):
+            del registry.session.send
+            relay.swallow(requests=what == REQUEST, replies=what == REPLY)
+        send(request, then, **options)
+
+    registry.session.send = losing
+
+
+@pytest.fixture
+def service(other):
+    other.make_node("/svc")
+    return "/svc"
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_a_registration_is_made_once(writer, other, kazoo, relay, service, lost):
+    seen = []
+    lose_when(writer, relay, lost, Create)
+    registration = in_a_break(
+        relay,
+        lost,
+        lambda: writer.register(service, "h:1"),
+        lambda: seen.append(kazoo.exists("/svc/h:1")),
+        lambda: kazoo.exists("/svc/h:1"),
+    )
+    registration.wait_until_registered()
+    stat = kazoo.exists("/svc/h:1")
+    assert stat.ephemeralOwner == writer.session.session_id
+    if lost == REPLY:
+        assert stat.czxid == seen[0].czxid
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_an_update_of_a_registration_stands_whatever_others_wrote(writer, kazoo, relay, service, lost):
+    registration = writer.register(service, "h:1", n=0)
+    czxid = kazoo.exists("/svc/h:1").czxid
+    lose_when(writer, relay, lost, SetData)
+    in_a_break(
+        relay,
+        lost,
+        lambda: registration.update(n=1),
+        lambda: kazoo.set("/svc/h:1", b"{}"),
+        lambda: b'"n":1' in kazoo.get("/svc/h:1")[0],
+    )
+    wait_for(lambda: b'"n":1' in kazoo.get("/svc/h:1")[0])
+    registration.update(n=2)
+    assert b'"n":2' in kazoo.get("/svc/h:1")[0]
+    assert kazoo.exists("/svc/h:1").czxid == czxid
+
+
+@pytest.mark.parametrize("kind", ["registration", "lock"])
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_what_is_closed_makes_room_once_and_takes_nothing_of_the_next(writer, other, kazoo, relay, service, lost, kind):
+    def claim(registry):
+        return registry.lock(service, "h:1") if kind == "lock" else registry.register(service, "h:1")
+
+    mine = claim(writer).wait_until_registered()
+    theirs = claim(other)
+    lose_when(writer, relay, lost, Delete)
+
+    def next_has_it():
+        return theirs.status is Status.REGISTERED
+
+    in_a_break(relay, lost, mine.close, lambda: None, next_has_it)
+    wait_for(next_has_it)
+    assert mine.status is Status.CLOSED
+    assert kazoo.exists("/svc/h:1").ephemeralOwner == other.session.session_id
+    wait_for(lambda: writer.hub.connected)
+    assert theirs.status is Status.REGISTERED
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_a_takeover_happens_once(writer, other, kazoo, relay, service, lost):
+    theirs = other.register(service, "h:1")
+    lose_when(writer, relay, lost, Delete)
+    session = writer.session.session_id
+    mine = in_a_break(
+        relay,
+        lost,
+        lambda: writer.register(service, "h:1", on_conflict="takeover"),
+        lambda: None,
+        lambda: kazoo.exists("/svc/h:1").ephemeralOwner == session,
+    )
+    wait_for(lambda: mine.status is Status.REGISTERED)
+    wait_for(lambda: theirs.status is Status.BLOCKED)
+    assert kazoo.exists("/svc/h:1").ephemeralOwner == session
+
+
+def test_a_request_that_rests_on_a_look_before_the_break_is_not_sent_after_it(writer, other, kazoo, relay, service):
+    """The hub is late: when it sends, the link was lost and is back, in another session."""
+    mine = writer.register(service, "h:1")
+    late, send, blocked = threading.Event(), writer.session.send, threading.Event()
+
+    def slow(request, then, **options):
+        if isinstance(request, Delete):
+            del writer.session.send
+            blocked.set()
+            late.wait(10)
+        send(request, then, **options)
+
+    writer.session.send = slow
+    mine.begin_close()
+    blocked.wait(10)
+    before = writer.session.tap.grants
+    expire_session(other.session.hosts, writer.session.client.client_id)
+    relay.cut()
+    wait_for(lambda: not kazoo.exists("/svc/h:1"))
+    other.register(service, "h:1")
+    czxid = kazoo.exists("/svc/h:1").czxid
+    wait_for(lambda: writer.session.tap.grants > before)
+    late.set()
+    wait_for(lambda: mine.status is Status.CLOSED)
+    assert kazoo.exists("/svc/h:1").czxid == czxid
 
 
 # -- the marks, which nobody sees

@@ -23,7 +23,7 @@ from zkfleet.registry import acls
 from zkfleet.registry.proof import Expected
 from zkfleet.registry.reads import Batch, GetData, Progress, Reading, Reply, Unreadable, Znode
 from zkfleet.registry.session import Deadline, Session
-from zkfleet.registry.wire import rooted
+from zkfleet.registry.wire import NotSent, rooted
 from zkfleet.registry.writing import Lost, Writer
 from zkfleet.spelling import get_logger
 from zkfleet.tree import Plan
@@ -32,7 +32,7 @@ from zkfleet.tree.plan import ANY_CZXID, Create, Delete, Hold, SetAcl, Step, Upd
 logger = get_logger(__name__)
 
 Change = Create | Update | Delete
-Send = Callable[[int, Deadline], bool]
+Send = Callable[[int, Deadline, int], bool]
 STALE = (
     kazoo_errors.BadVersionError,
     kazoo_errors.NodeExistsError,
@@ -157,6 +157,7 @@ def apply(writer: Writer, plan: Plan, progress: Progress | None = None) -> None:
         session.check_not_system(step.path)
     runs = list(pack(steps, plan.path, session.safe_packet))
     access = [step for step in steps if isinstance(step, SetAcl)]
+    grant = session.tap.grants
     found = session.read(lambda: look(steps))
     if found.moved:
         raise StalePlan(found.moved)
@@ -171,7 +172,7 @@ def apply(writer: Writer, plan: Plan, progress: Progress | None = None) -> None:
     ]
     for send, run in sending:
         try:
-            _apply_run(writer.session, send, run, done)
+            _apply_run(writer.session, send, run, done, grant)
         except (NotConnected, OutcomeUnknown) as exc:
             if not done:
                 raise
@@ -181,20 +182,21 @@ def apply(writer: Writer, plan: Plan, progress: Progress | None = None) -> None:
             progress(done, len(steps))
 
 
-def _apply_run(session: Session, send: Send, run: Sequence[Step], done: int) -> None:
-    """Apply one multi, or one change of an ACL; look again before it is sent once more."""
+def _apply_run(session: Session, send: Send, run: Sequence[Step], done: int, grant: int) -> None:
+    """Apply one multi, or one change of an ACL; if the link broke since the last look, look again."""
     deadline = Deadline(session.timeout)
-    while not send(done, deadline):
+    while not send(done, deadline, grant):
+        grant = session.tap.grants
         if moved := session.read(lambda: look(run), timeout=deadline.left()).moved:
             raise StalePlan(moved, applied=done)
 
 
-def _send_run(writer: Writer, run: Sequence[Change], done: int, deadline: Deadline) -> bool:
+def _send_run(writer: Writer, run: Sequence[Change], done: int, deadline: Deadline, grant: int) -> bool:
     """Send a multi; tell whether it happened, and not that it was lost on the way."""
     parts = list(_parts(writer.session.client.chroot, run))
     expected = [_expected(step) for step in run if isinstance(step, (Update, Delete)) and step.czxid != ANY_CZXID]
     operations = [operation for _, _, operation in parts]
-    written = writer.write(operations, path=run[0].path, deadline=deadline, expected=expected)
+    written = writer.write(operations, path=run[0].path, deadline=deadline, expected=expected, grant=grant)
     if written.refusal is not None and not isinstance(written.refusal, Lost):
         _raise_refusal(written.refusal, *parts[written.culprit][:2], done)
     return written.refusal is None
@@ -236,7 +238,7 @@ def _raise_refusal(refusal: Exception, path: str, permission: str, done: int) ->
     raise ZkfleetError(f"{path}: ZooKeeper refused the change: {type(refusal).__name__}") from refusal
 
 
-def _set_acl(writer: Writer, step: SetAcl, done: int, deadline: Deadline) -> bool:
+def _set_acl(writer: Writer, step: SetAcl, done: int, deadline: Deadline, grant: int) -> bool:
     """Set one ACL; tell whether it happened, and not that it was lost on the way.
 
     ZooKeeper has no ACLs in a multi, so there is no mark with it.  The session
@@ -245,7 +247,9 @@ def _set_acl(writer: Writer, step: SetAcl, done: int, deadline: Deadline) -> boo
     session, before = writer.session, writer.session.session_id
     request = requests.SetACL(rooted(session.client.chroot, step.path), acls.to_kazoo(step.after), step.aversion)
     try:
-        session.send_once(request, path=step.path, deadline=deadline)
+        session.send_once(request, path=step.path, deadline=deadline, grant=grant)
+    except NotSent:
+        return False
     except kazoo_errors.KazooException as exc:
         _raise_refusal(exc, step.path, "admin", done)
     except OutcomeUnknown as lost:

@@ -54,6 +54,7 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
     session = writer.session
     deadline = Deadline(session.timeout)
     while deadline.left():
+        grant = session.tap.grants
         snapshot = session.read(lambda: readings.read_properties(path), timeout=deadline.left())
         if snapshot.problem is not None:
             raise snapshot.problem
@@ -63,7 +64,7 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
         data = _checked(real, dict(seen.raw), change(dict(seen.raw)), session.safe_packet)
         request = SetData(rooted(session.client.chroot, real), data, seen.version)
         expected = [Expected(real, seen.version, seen.czxid, data)]
-        written = writer.write([request], path=real, deadline=deadline, expected=expected)
+        written = writer.write([request], path=real, deadline=deadline, expected=expected, grant=grant)
         if written.refusal is None:
             return real, written.zxid
         if isinstance(written.refusal, Lost):

@@ -92,7 +92,7 @@ class Hub:
         self.connected = False
         self.session_id = 0
         self.former_sessions: set[int] = set()
-        self.epoch = self._given_up_in = 0
+        self.epoch = self.grant = self._given_up_in = 0
         self._closing = False
         self.since = time.time()
         self.members: dict[Member, None] = {}
@@ -167,15 +167,16 @@ class Hub:
 
     # -- what kazoo's connection thread posts
 
-    def on_link(self, connected: bool, session_id: int) -> None:
+    def on_link(self, connected: bool, session_id: int, grant: int) -> None:
         """Take the news that the link came up or went down, on kazoo's thread."""
-        self.post(self._linked if connected else self._suspended, session_id)
+        self.post(self._linked if connected else self._suspended, session_id, grant)
 
     def on_event(self, event: Event, path: str) -> None:
         """Take a watch event, on kazoo's thread."""
         self.post(self._happened, event, path)
 
-    def _linked(self, session_id: int) -> None:
+    def _linked(self, session_id: int, grant: int) -> None:
+        self.grant = grant
         if self.epoch:
             logger.info("link_restored hosts=%s after_seconds=%.1f", self.session.hosts, time.time() - self.since)
         self.connected, self.since = True, time.time()
@@ -193,7 +194,7 @@ class Hub:
             else:
                 self._spread(member.on_connected)
 
-    def _suspended(self, _session_id: int) -> None:
+    def _suspended(self, _session_id: int, _grant: int) -> None:
         if not self.connected:
             return
         self.connected, self.since = False, time.time()
@@ -293,6 +294,10 @@ class Hub:
         return len(self._watched.get(member, ()))
 
     # -- readings
+
+    def write(self, request: Any, then: Callable[[Any, Exception | None, int], None]) -> None:
+        """Send a write that rests on what was read in this epoch: over this epoch's connection, or not at all."""
+        self.session.send(request, then, grant=self.grant)
 
     def read(self, member: Member, reading: Reading[T], then: Callable[[T | None, Exception | None], None]) -> None:
         """Run a reading for a member, with its watches; `then(result, error)` ends it.

@@ -121,14 +121,14 @@ class Registrant:
             case orders.Create(parent, data):
                 # The watch goes first: a deletion right after the create is heard of.
                 self.hub.watch(self, Watch(paths.join(parent, self.name)))
-                self.hub.session.send(self._create(parent, data), ended)
+                self.hub.write(self._create(parent, data), ended)
             case orders.Write(parent, data, version):
-                self.hub.session.send(requests.SetData(self._at(parent), data, version), ended)
+                self.hub.write(requests.SetData(self._at(parent), data, version), ended)
             case orders.Replace(parent, data, version):
                 both = [requests.Delete(self._at(parent), version), self._create(parent, data)]
-                self.hub.session.send(requests.Transaction(both), ended)
+                self.hub.write(requests.Transaction(both), ended)
             case orders.Remove(parent, version):
-                self.hub.session.send(requests.Delete(self._at(parent), version), ended)
+                self.hub.write(requests.Delete(self._at(parent), version), ended)
         self._announce()
 
     def _at(self, parent: str) -> str:

@@ -130,7 +130,10 @@ class Registration:
         seconds = self._registry.timeout
         for registrant in self._registrants:
             if not self._wait(registrant, partial(_written, registrant, generation), seconds):
-                raise WaitTimedOut(f"{registrant.name}: no answer to the new properties within {seconds:g} s")
+                raise WaitTimedOut(
+                    f"{registrant.name}: no answer to the new properties within {seconds:g} s; they may be written",
+                    hint="they will be, as soon as ZooKeeper answers, unless newer ones are set or it is closed",
+                )
             problem = registrant.refusal or (registrant.claim.status is Status.FAILED and registrant.claim.problem)
             if problem:
                 with self._lock:

@@ -55,8 +55,8 @@ class Replied(NamedTuple):
 class Listener(Protocol):
     """Who is told what happens to a session; called on kazoo's connection thread."""
 
-    def on_link(self, connected: bool, session_id: int) -> None:
-        """The link came up, with this session, or went down."""
+    def on_link(self, connected: bool, session_id: int, grant: int) -> None:
+        """The link came up, with this session, or went down; `grant` counts the connections."""
 
     def on_event(self, event: Event, path: str) -> None:
         """A watch fired."""
@@ -227,20 +227,22 @@ class Session:
             # later reads wait for it.
             self.send(Sync(wire.rooted(self.client.chroot, "/")), _ignore)
             self._ready.set()
-            self._listener.on_link(True, self.session_id)
+            self._listener.on_link(True, self.session_id, self.tap.grants)
             return
         if not self._refused:
             self._ready.clear()
         else:
             self._ready.set()  # waiting does not help
         self._grants_before = self.tap.grants
-        self._listener.on_link(False, self.session_id)
+        self._listener.on_link(False, self.session_id, self.tap.grants)
 
     # -- requests
 
-    def send(self, request: Any, then: Callable[[Any, Exception | None, int], None]) -> None:
+    def send(
+        self, request: Any, then: Callable[[Any, Exception | None, int], None], *, grant: int | None = None
+    ) -> None:
         """Queue a request without waiting; see `Tap.send`."""
-        self.tap.send(request, then)
+        self.tap.send(request, then, grant=grant)
 
     def ask(self, batch: Batch, then: Callable[[Answer | None, Exception | None], None]) -> None:
         """Queue a batch of reads without waiting; `then(answer, error)` gets the outcome.
@@ -315,12 +317,19 @@ class Session:
             except kazoo_errors.KazooException as exc:
                 raise mapped(exc, path, "read") from exc
 
-    def send_once(self, request: Any, *, path: str, deadline: "Deadline") -> Replied:
+    def send_once(self, request: Any, *, path: str, deadline: "Deadline", grant: int | None = None) -> Replied:
         """Send a write and wait for its reply; it is sent once, or not at all.
+
+        Args:
+            request: in kazoo's form.
+            path: to name in errors.
+            deadline: how long that may take.
+            grant: the connection over which it may go, see `Tap.send`; None for any.
 
         Raises:
             NotConnected: it was not sent, and will not be.
             OutcomeUnknown: it was sent, and there was no reply: it may have happened.
+            NotSent: the connection over which it might go is gone.
             KazooException: the server refused it.
         """
         while True:
@@ -328,10 +337,12 @@ class Session:
             if not deadline.left():
                 raise errors.NotConnected(f"{path}: no time is left of {deadline.seconds:g} s", hint=NOT_SENT)
             future: Future[Replied] = Future()
-            awaited = self.tap.send(request, partial(_settle_with_zxid, future))
+            awaited = self.tap.send(request, partial(_settle_with_zxid, future), grant=grant)
             try:
                 return self._result(future, deadline, f"the reply to a write of {path}")
             except wire.NotSent:
+                if grant is not None:
+                    raise
                 deadline.pause()
             except LOST as exc:
                 raise errors.OutcomeUnknown(

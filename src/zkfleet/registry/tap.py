@@ -235,15 +235,21 @@ class Tap:
 
     # -- on any thread
 
-    def send(self, request: Any, then: Callable[[Any, Exception | None, int], None]) -> Awaited:
+    def send(
+        self, request: Any, then: Callable[[Any, Exception | None, int], None], *, grant: int | None = None
+    ) -> Awaited:
         """Queue a request without waiting; `then(value, error, zxid)` gets the outcome.
 
-        `then` runs on kazoo's connection thread, or here if the client is closed.
+        Args:
+            request: in kazoo's form.
+            then: runs on kazoo's connection thread, or here if the client is closed.
+            grant: what `grants` was when that was seen on which the request
+                rests; over another connection it is not sent.  None for now.
 
         Returns:
             The request's place in the queue, from which it can be withdrawn.
         """
-        awaited = Awaited(self._client, then, self.grants)
+        awaited = Awaited(self._client, then, self.grants if grant is None else grant)
         if self._client._state in _ENDED or self._connection._write_sock is None:
             self._client._call(request, awaited)  # which tells why not, and sends nothing
             return awaited

@@ -27,7 +27,7 @@ _MARK_IS_GONE = (kazoo_errors.NoNodeError, kazoo_errors.BadVersionError)
 
 
 class Lost(Exception):
-    """A refusal: the link broke under the write, which did not happen and never will."""
+    """A refusal: the link broke, and the write did not happen and never will; its caller looks again."""
 
 
 class Written(NamedTuple):
@@ -58,6 +58,7 @@ class Writer:
         path: str,
         deadline: Deadline | None = None,
         expected: Sequence[Expected] = (),
+        grant: int | None = None,
     ) -> Written:
         """Make some changes together, once, or not at all.
 
@@ -66,6 +67,8 @@ class Writer:
             path: to name in errors.
             deadline: how long it may take; None for the session's timeout.
             expected: what some of the operations expect; see `proof.by_versions`.
+            grant: what `Tap.grants` was before that was read on which they rest.
+                If the link broke since, the write is `Lost`; None if it rests on nothing.
 
         Returns:
             How it ended; a refusal is returned, and not raised.  `Lost` is one, too.
@@ -77,7 +80,7 @@ class Writer:
         deadline = deadline or Deadline(self.session.timeout)
         while True:
             attempt = _Attempt(self, self.marks.take(deadline), deadline, path)
-            written = attempt.make(operations, expected)
+            written = attempt.make(operations, expected, grant)
             if written is not None:
                 return written
 
@@ -90,18 +93,19 @@ class _Attempt:
         self._deadline, self._path = deadline, path
         self._session_id = self._session.session_id
 
-    def make(self, operations: Sequence[Any], expected: Sequence[Expected]) -> Written | None:
+    def make(self, operations: Sequence[Any], expected: Sequence[Expected], grant: int | None) -> Written | None:
         """Try it; return how it ended, None if the mark was not there and another one is wanted."""
         mark = self._mark
         try:
             head = [self._set(mark, WRITTEN)] if mark else []
-            reply = self._session.send_once(Multi((*head, *operations)), path=self._path, deadline=self._deadline)
+            batch = Multi((*head, *operations))
+            reply = self._session.send_once(batch, path=self._path, deadline=self._deadline, grant=grant)
         except OutcomeUnknown as lost:
             return self._judged(expected, lost)
         except BaseException as exc:
             self._give_back(mark)
             if isinstance(exc, kazoo_errors.KazooException):
-                return Written(0, exc)
+                return Written(0, Lost() if isinstance(exc, LOST) else exc)
             raise
         refusal, culprit = refusal_in(reply.value)
         if refusal is None:
