@@ -84,6 +84,11 @@ def test_values_are_python_literals(line, value):
         ("/a\n  x -> ", 2, 7, "nothing behind ->", "path"),
         ("/a\n  x -> /b c", 2, 11, "a bad link", "one path"),
         ("/a\n  x => /b c d", 2, 8, "a bad link", "path"),
+        ("/a\n  x => =", 2, 8, "a bad link: =", "called = needs quotes"),
+        ("/a\n  x => = 5", 2, 8, "a bad link: = 5", "called = needs quotes"),
+        ("/a\n  x => = y", 2, 10, "no literal: y", "'text'"),
+        ("/a\n  x => = u'/b//c d'", 2, 10, "a bad link: an empty name", "path"),
+        ("/a\n  x => = u''", 2, 10, "a bad link: not a path", "path"),
         ("/a\n  x -> ''", 2, 8, "a bad link: not a path", "path"),
         ("/a\n  x -> /b//c", 2, 8, "a bad link: an empty name", "path"),
         ("/a\n  x => /b/ y", 2, 8, "a bad link: an empty name", "path"),
@@ -124,6 +129,22 @@ def test_a_problem_prints_as_editors_read_it():
 def test_all_problems_are_found_at_once():
     found = problems("x = 1\n/a\n\ty = 2\n  z = set()\n/a\n  l -> \n  /b/c\n")
     assert [problem.line for problem in found] == [1, 3, 4, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("line", "link"),
+    [
+        ("x => = u'/app threads'", "/app threads"),
+        ("x => = '../app'", "../app"),
+        ("x => = '/app  threads '  # one", "/app threads"),
+        ("x => =/app threads", "=/app threads"),
+        ("x => '=' threads", "= threads"),
+    ],
+)
+def test_property_links_are_read_as_zc_zk_exported_them(line, link):
+    tree = parse(f"/a\n  {line}\n")
+    assert tree.children["a"].properties == {"x =>": link}
+    assert parse(render(tree)) == tree
 
 
 def test_an_expression_is_never_evaluated(tmp_path):

@@ -24,6 +24,7 @@ _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NODE = re.compile(rf"/(?P<name>{_QUOTED}|[^\s'\"#](?:\S*[^\s:])?|)\s*(?::\s*(?P<type>\S.*?)?)?\s*(?:(?<=\s)#.*)?\Z")
 _ITEM = re.compile(rf"(?P<name>{_QUOTED}|[^\s='\"#/](?:(?!->|=)\S)*?)\s*(?P<arrow>=>|=|->)\s*(?P<rest>.*?)\s*\Z")
 _TARGET = re.compile(rf"(?P<target>{_QUOTED}|[^\s'\"#]\S*)(?:\s+(?P<name>{_QUOTED}|[^\s'\"#]\S*))?\s*(?:#.*)?\Z")
+_EXPORTED = re.compile(r"=(?:\s+(?P<literal>.*))?\Z")
 _QUOTES = ("'", '"')
 _ITEM_FORMS = "write /name, name = literal, name -> path or name => path property"
 
@@ -206,6 +207,8 @@ def _node_link(name: str, rest: str, column: int) -> tuple[str, Any]:
 
 
 def _property_link(name: str, rest: str, column: int) -> tuple[str, Any]:
+    if exported := _EXPORTED.match(rest):
+        return name + PROPERTY_LINK, _exported_link(rest, exported, column)
     match = _target(rest, column)
     target = _path(match["target"], column)
     other = _unquoted(match["name"], column + match.start("name")) if match["name"] else ""
@@ -213,6 +216,18 @@ def _property_link(name: str, rest: str, column: int) -> tuple[str, Any]:
     if split_property_link(link) != (target, other):
         raise _Wrong(column, f"a bad link: {rest}", "a property link cannot lead over a path with spaces")
     return name + PROPERTY_LINK, link
+
+
+def _exported_link(rest: str, match: re.Match[str], column: int) -> str:
+    """Return the link in `name => = literal`: so zc.zk exported one, as a property `name =>` with its value."""
+    link = None
+    if match["literal"]:
+        at = column + match.start("literal")
+        link = _property("", match["literal"], at)[1]
+    if not isinstance(link, str):
+        raise _Wrong(column, f"a bad link: {rest}", "write name => path property; a node called = needs quotes")
+    target, other = split_property_link(link)
+    return f"{_path(target, at)} {other}".strip()
 
 
 _KINDS = {"=": _property, "->": _node_link, "=>": _property_link}

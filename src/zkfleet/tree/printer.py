@@ -83,7 +83,8 @@ def _name(name: str) -> str:
 
 
 def _target(path: str) -> str:
-    return path if _PLAIN_TARGET.match(path) and path.isprintable() else repr(path)
+    # An `=` alone would be read as zc.zk wrote property links.
+    return path if _PLAIN_TARGET.match(path) and path.isprintable() and path != "=" else repr(path)
 
 
 def _is_path(value: object) -> bool:
