@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 import threading
@@ -340,3 +341,66 @@ def test_a_name_that_is_taken_out_is_gone(main):
     del found["x"]
     with pytest.raises(BadInput, match="no database 'x'"):
         found.named("x")
+
+
+def test_putting_a_database_in_counts_no_connection_as_closed_once_more():
+    database, activity = DB(MappingStorage()), ActivityMonitor()
+    database.setActivityMonitor(activity)
+    opened = [database.open() for _ in range(3)]
+    for one in opened:
+        one.close()
+    assert len(activity.log) == 3
+    Databases()["main"] = database
+    assert len(activity.log) == 3
+    database.open().close()
+    database.setPoolSize(0)  # which drops it
+    database.setPoolSize(7)
+    database.open().close()
+    assert len(activity.log) == 5
+    database.close()
+    assert len(activity.log) == 5
+
+
+def test_several_threads_that_put_one_database_in_get_the_same_counts():
+    database, together = DB(MappingStorage()), threading.Barrier(8)
+    found = []
+
+    def put_in():
+        together.wait(10)
+        found.append(watch(database))
+
+    threads = [threading.Thread(target=put_in) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(set(map(id, found))) == 1
+    assert isinstance(found[0]._kept, ActivityMonitor)
+    assert [one.__name__ for one in database.klass.__mro__].count("Heard") == 1
+    database.close()
+
+
+@pytest.mark.parametrize("name", [None, 1, "-", "*"])
+def test_a_name_that_no_command_could_say_is_refused(name):
+    database, kept = DB(MappingStorage()), Databases()
+    with pytest.raises(BadInput, match="no name for a database"):
+        kept[name] = database
+    assert not kept
+    assert database.getActivityMonitor() is None
+    database.close()
+
+
+def test_counts_can_be_copied():
+    database = DB(MappingStorage())
+    counts = watch(database)
+    write(database, a=1)
+    assert copy.copy(counts).transfers() == counts.transfers() != (0, 0)
+    database.close()
+
+
+def test_a_clock_that_went_back_hides_no_connection(say, main):
+    connection = main.open()
+    connection.opened += 1000
+    assert [row["age"] for row in json.loads(say("json connections"))["answer"]] == [0]
+    assert say("monitor 0").splitlines()[-1].startswith("0.0 ")
+    connection.close()

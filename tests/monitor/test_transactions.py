@@ -133,7 +133,8 @@ def test_a_connection_that_waited_when_the_database_was_put_in_is_heard(told, ma
 def test_a_transaction_lasts_from_its_begin_and_not_from_the_one_before():
     now = 0.0
     database = DB(MappingStorage())
-    history = hear(database, clock=lambda: now)
+    history = History()
+    hear(database, history, clock=lambda: now)
     manager = transaction.TransactionManager()
     connection = database.open(manager)
     now = 100.0
@@ -148,7 +149,8 @@ def test_a_transaction_lasts_from_its_begin_and_not_from_the_one_before():
 def test_a_transaction_that_nobody_begins_lasts_from_the_one_before():
     now = 0.0
     database = DB(MappingStorage())
-    history = hear(database, clock=lambda: now)
+    history = History()
+    hear(database, history, clock=lambda: now)
     manager = transaction.TransactionManager()
     connection = database.open(manager)
     for now in (2.0, 5.0):

@@ -3,6 +3,7 @@ import json
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.request import Request, urlopen
@@ -21,7 +22,7 @@ from zkfleet.devserver import DevServer
 from zkfleet.errors import BadInput
 from zkfleet.monitor import COMMANDS, databases
 from zkfleet.monitor.settings import MonitorSettings
-from zkfleet.monitor.zope import IMonitorPlugin
+from zkfleet.monitor.zope import IMonitorPlugin, interfaces
 from zkfleet.monitor.zope.configured import Fleet, configured, line_of
 from zkfleet.monitor.zope.starting import add_utilities, process_starting
 from zkfleet.registry import connect
@@ -357,3 +358,13 @@ def test_utilities_are_databases_unless_the_name_is_taken():
             for name in ["found-by-zope", "known-to-zope"]:
                 component.getGlobalSiteManager().unregisterUtility(found, IDatabase, name)
                 databases.pop(name, None)
+
+
+def test_an_interface_of_both_names_is_looked_for_once(monkeypatch):
+    earlier = types.ModuleType("zc.monitor.interfaces")
+    earlier.IMonitorPlugin = interfaces.IMonitorPlugin
+    for name, module in (("zc.monitor", types.ModuleType("zc.monitor")), ("zc.monitor.interfaces", earlier)):
+        monkeypatch.setitem(sys.modules, name, module)
+    assert interfaces.all_of_them() == [interfaces.IMonitorPlugin]
+    earlier.IMonitorPlugin = another = type(interfaces.IMonitorPlugin)("IMonitorPlugin")
+    assert interfaces.all_of_them() == [another, interfaces.IMonitorPlugin]

@@ -19,6 +19,8 @@ from zkfleet.monitor.health import READINESS
 from zkfleet.monitor.history import History
 
 MAIN = ""
+NO_NAMES = ("-", "*")
+"""What commands call the main database, and all of them."""
 Transfers = tuple[int, int]
 """Objects loaded and stored."""
 Found = TypeVar("Found")
@@ -38,17 +40,21 @@ class Counts:
     def __init__(self, database: Any, kept: Any, history: History) -> None:
         self._database, self._kept, self.history = database, kept, history
         self._lock = threading.Lock()
-        self._loads = self._stores = self._closed = 0
+        self._loads = self._stores = 0
 
     def closedConnection(self, connection: Any) -> None:  # noqa: N802  the name is ZODB's
-        """Add what a connection did since it was opened."""
+        """Add what a connection did since it was opened.
+
+        ZODB also closes those that waited in the pool, to drop them: they were closed before.
+        """
+        if connection.opened is None:
+            return
         with self._lock:
             loads, stores = connection.getTransferCounts()
             self._kept.closedConnection(connection)
             connection.getTransferCounts(True)  # not every monitor sets them back
             self._loads += loads
             self._stores += stores
-            self._closed += 1
 
     def transfers(self) -> Transfers:
         """Return how many objects were loaded and stored since the database is watched."""
@@ -58,6 +64,8 @@ class Counts:
             return self._loads + sum(one for one, _ in now), self._stores + sum(one for _, one in now)
 
     def __getattr__(self, name: str) -> Any:
+        if "_kept" not in vars(self):  # a copy that is being made
+            raise AttributeError(name)
         return getattr(self._kept, name)
 
 
@@ -66,18 +74,25 @@ def watch(database: Any) -> Counts:
 
     An activity monitor that it has is told all the same.
     """
-    kept = database.getActivityMonitor()
-    if isinstance(kept, Counts):
-        return kept
-    from zkfleet.monitor.hearing import hear
+    found = database.getActivityMonitor()
+    if isinstance(found, Counts):
+        return found
+    with database._lock:  # several threads may ask for one
+        found = database.getActivityMonitor()
+        return found if isinstance(found, Counts) else _watch(database, found)
 
-    history = hear(database)
+
+def _watch(database: Any, kept: Any) -> Counts:
+    from zkfleet.monitor.hearing import hear, history_of
+
     if kept is None:
         from ZODB.ActivityMonitor import ActivityMonitor
 
         kept = ActivityMonitor()
-    counts = Counts(database, kept, history)
+    counts = Counts(database, kept, history_of(database))
+    # Before connections that wait in the pool are dropped: `kept` would count them once more.
     database.setActivityMonitor(counts)
+    hear(database, counts.history)
     return counts
 
 
@@ -118,6 +133,13 @@ class Databases(MutableMapping[str, Any]):
         return self._by_name[name]
 
     def __setitem__(self, name: str, database: Any) -> None:
+        """Put a database in.
+
+        Raises:
+            BadInput: commands could not say this name.
+        """
+        if not isinstance(name, str) or name in NO_NAMES:
+            raise BadInput(f"no name for a database: {name!r}", hint='write "" for the main one, or another text')
         watch(database)
         self._by_name = {**self._by_name, name: database}
 

@@ -44,7 +44,7 @@ def monitor(seconds: Annotated[float, Between(0)] = 100, db: str = "") -> Answer
     """
     opened = open_connections(databases.named(db))
     now = time.time()
-    aged = sorted((round(now - since, 2), _info(one)) for one in opened if (since := one.opened))
+    aged = sorted((max(0.0, round(now - since, 2)), _info(one)) for one in opened if (since := one.opened))
     old = [f"{age} {info}" for age, info in aged if age >= seconds]
     return lines(str(len(opened)), *_memory(), *old)
 

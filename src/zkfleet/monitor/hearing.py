@@ -83,20 +83,23 @@ def _said(transaction: Any) -> tuple[str, str, str]:
     return transaction.user[:MOST_SAID], transaction.description[:MOST_SAID], threading.current_thread().name
 
 
-def hear(database: Any, clock: Callable[[], float] = time.monotonic) -> History:
-    """Have a database's connections tell of their transactions from now on; return what they tell.
+def history_of(database: Any) -> History:
+    """Return what a database's connections tell, or will."""
+    found: History = database.klass.history if issubclass(database.klass, Heard) else History()
+    return found
+
+
+def hear(database: Any, history: History, clock: Callable[[], float] = time.monotonic) -> None:
+    """Have a database's connections tell a history of their transactions from now on; nothing if they do already.
 
     Connections that wait in its pool are dropped, as ZODB does with those that
     nobody has used for long.  Those in use tell nothing, as long as they last.
     """
     if issubclass(database.klass, Heard):
-        found: History = database.klass.history
-        return found
-    history = History()
+        return
     klass = type(database.klass.__name__, (Heard, database.klass), {"history": history, "clock": staticmethod(clock)})
     with database._lock:  # nobody opens or closes one meanwhile
         database.klass = klass
         size = database.pool.getSize()
         database.pool.setSize(0)
         database.pool.setSize(size)
-    return history

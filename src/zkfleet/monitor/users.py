@@ -82,7 +82,7 @@ def _note(ident: int) -> list[str]:
 
 def _what(name: str, connection: Any) -> str:
     loads, stores = connection.getTransferCounts()
-    age = time.time() - (connection.opened or time.time())
+    age = max(0.0, time.time() - (connection.opened or time.time()))  # the clock may have gone back
     info = " ".join(debug_info(connection))
     return f"uses {name or '-'} for {age:.3f} s: loads {loads}, stores {stores}{', ' if info else ''}{info}"
 

@@ -107,7 +107,8 @@ def list_connections(
 
     def look(name: str, database: Any) -> list[tuple[float, Any, dict[str, Value]]]:
         opened = [(since, one) for one in open_connections(database) if (since := one.opened)]
-        return [(since, one, _connection(name, one, now - since)) for since, one in opened if now - since >= seconds]
+        aged = [(since, one, max(0.0, now - since)) for since, one in opened]  # the clock may have gone back
+        return [(since, one, _connection(name, one, age)) for since, one, age in aged if age >= seconds]
 
     found = sorted(databases.seen(None if db == EVERY else db, look), key=lambda one: one[0])
     rows = [row for _, _, row in found]

@@ -17,9 +17,10 @@ class IMonitorPlugin(Interface):  # type: ignore[misc]  # it has no types
 
 
 def all_of_them() -> list[Any]:
-    """Return the interfaces whose utilities are commands."""
+    """Return the interfaces whose utilities are commands, each once."""
     try:
         from zc.monitor.interfaces import IMonitorPlugin as Earlier
     except (ImportError, SyntaxError):
         return [IMonitorPlugin]
-    return [Earlier, IMonitorPlugin]
+    # Where the old names are those of zkfleet, both are one.
+    return list(dict.fromkeys([Earlier, IMonitorPlugin]))

@@ -37,7 +37,7 @@ def database_opened(event: Any) -> None:
     databases[MAIN] = main
     for name, database in main.databases.items():
         if database is not main:
-            databases[name] = database
+            _add(name, database)
 
 
 def process_starting(_event: Any) -> None:
@@ -75,7 +75,7 @@ def add_utilities() -> None:
     """Add IDatabase utilities to the databases, and plugins to the commands; what is there stays."""
     for name, database in getUtilitiesFor(IDatabase):
         if name not in databases:
-            databases[name] = database
+            _add(name, database)
     load()
     for interface in all_of_them():
         for name, plugin in getUtilitiesFor(interface):
@@ -83,6 +83,13 @@ def add_utilities() -> None:
                 logger.warning("plugin_left_out name=%r reason=taken_or_no_word", name)
             else:
                 COMMANDS.add(plugins.as_command(plugin, name))
+
+
+def _add(name: str, database: Any) -> None:
+    try:
+        databases[name] = database
+    except BadInput as exc:
+        logger.warning("database_left_out reason=%s", exc)
 
 
 def _close(monitor: Monitor) -> None:
