@@ -1,6 +1,7 @@
 import copy
 import json
 import re
+import sys
 import threading
 import time
 
@@ -361,23 +362,35 @@ def test_putting_a_database_in_counts_no_connection_as_closed_once_more():
     assert len(activity.log) == 5
 
 
-def test_several_threads_that_put_one_database_in_get_the_same_counts():
-    database, together = DB(MappingStorage()), threading.Barrier(8)
-    found = []
+@pytest.fixture
+def eager_threads():
+    """Threads that take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_several_threads_that_put_one_database_in_get_the_same_counts(eager_threads):
+    together = threading.Barrier(4)
+    kept = [DB(MappingStorage()) for _ in range(40)]
+    found = [[] for _ in kept]
 
     def put_in():
-        together.wait(10)
-        found.append(watch(database))
+        for database, those in zip(kept, found, strict=True):
+            together.wait(10)
+            those.append(watch(database))
 
-    threads = [threading.Thread(target=put_in) for _ in range(8)]
+    threads = [threading.Thread(target=put_in) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert len(set(map(id, found))) == 1
-    assert isinstance(found[0]._kept, ActivityMonitor)
-    assert [one.__name__ for one in database.klass.__mro__].count("Heard") == 1
-    database.close()
+    for database, those in zip(kept, found, strict=True):
+        assert [id(one) for one in those] == [id(database.getActivityMonitor())] * 4
+        assert isinstance(those[0]._kept, ActivityMonitor)
+        assert [one.__name__ for one in database.klass.__mro__].count("Heard") == 1
+        database.close()
 
 
 @pytest.mark.parametrize("name", [None, 1, "-", "*"])
