@@ -1,4 +1,5 @@
 import contextlib
+import logging
 import socket
 import ssl
 import struct
@@ -15,8 +16,10 @@ from ZODB import DB
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
+from ZODB.utils import z64
 
 from tests.conftest import wait_for
+from tests.foreign import WORST, does_nothing
 from tests.zeo import making
 from zkfleet.zeo.insides import state_of
 from zkfleet.zeo.storage_server import REPAIRS
@@ -287,3 +290,19 @@ def test_the_end_may_be_asked_for_twice_and_after_it():
         wait_for(server.event_loop.is_closed)
         server.drain(1)
         server.abort()
+
+
+def test_what_a_client_calls_itself_begins_no_line_of_the_log(caplog):
+    caplog.set_level(logging.INFO)
+    for label in (WORST, WORST * 1000, [WORST]):
+        with (
+            making.a_server() as server,
+            contextlib.closing(making.a_client(address(server), client_label=label)) as storage,
+        ):
+            storage.history(z64)  # what was sent before has arrived
+            [connection] = server.connections
+            assert does_nothing(connection.zeo_storage.presented() + "\n", lines=1)
+            assert len(connection.zeo_storage.presented()) <= 200
+    told = [record for record in caplog.records if record.name.startswith(("ZEO.StorageServer", "ZEO.asyncio.server"))]
+    assert any(r"\x1b[2J" in record.getMessage() for record in told)
+    assert all(does_nothing(record.getMessage() + "\n", lines=1) for record in told)

@@ -17,7 +17,7 @@ from ZEO.StorageServer import ZEOStorage, run_in_thread
 from ZODB.serialize import referencesf
 
 from zkfleet.errors import BadInput
-from zkfleet.spelling import get_logger
+from zkfleet.spelling import get_logger, spell
 from zkfleet.zeo.blobs import token_of
 from zkfleet.zeo.described import BLOBS, IDENTITY, PACK_TAKES_GC, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on
@@ -101,6 +101,7 @@ CONNECTIONS = Repair(
         "ZEO.StorageServer:ZEOStorage.__init__ sets server",
         "ZEO.StorageServer:ZEOStorage.connection",
         "ZEO.StorageServer:ZEOStorage.log_label",
+        "ZEO.StorageServer:ZEOStorage.set_client_label(label)",
         "ZEO.StorageServer:ZEOStorage.storage_id",
         "ZEO.StorageServer:ZEOStorage.get_info",
         "ZEO.StorageServer:ZEOStorage._clear_transaction",
@@ -129,6 +130,10 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         if token := token_of(self.storage):
             info[BLOBS] = token
         return info
+
+    def set_client_label(self, label: object) -> None:
+        """Take what a client calls itself, for ZEO's log and ours: a text, and no longer than a line."""
+        super().set_client_label(spell(label[:LONGEST_SAID]) if isinstance(label, str) else "?")
 
     def pack(self, time: float, wait: bool = True, gc: bool | None = None) -> Any:
         """Pack the storage on a thread; with `gc`, collect garbage or not, whatever the storage's settings are."""
