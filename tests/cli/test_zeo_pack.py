@@ -224,6 +224,24 @@ def test_a_pack_goes_on_when_the_wait_is_over_and_a_second_one_is_refused(zookee
         assert data.stat().st_size < before / 5
 
 
+def test_the_log_of_a_server_whose_client_has_left_has_no_traceback(zookeeper, registry, pack, tmp_path, data):
+    (tmp_path / "slow_packer.py").write_text(Path(slow_packer.__file__).read_text())
+    port = free_port()
+    config = making.a_config(
+        address=f"127.0.0.1:{port}",
+        zookeeper=zookeeper.hosts,
+        storage=slow(data).replace("tests.zeo.slow_packer", "slow_packer"),
+        more="session-timeout 2000",
+    )
+    with making.ServerProcess(tmp_path, config) as server:
+        wait_for(lambda: ("127.0.0.1", port) in making.addresses(registry))
+        pack("--wait", "0.3", code=1)
+        go(data)
+        wait_for(lambda: ask(f"127.0.0.1:{port}")["1"].pack.ended)
+        ask(f"127.0.0.1:{port}")  # the loop has been round since
+        assert "Traceback" not in server.log
+
+
 def test_whoever_is_refused_by_the_storage_is_told_why(registry, pack, tmp_path, data):
     """A plain server says nothing of its packs: it is the storage that refuses the second one."""
     (tmp_path / "slow_packer.py").write_text(Path(slow_packer.__file__).read_text())

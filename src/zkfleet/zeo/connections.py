@@ -89,6 +89,7 @@ CONNECTIONS = Repair(
         "ZEO.asyncio.server:ServerProtocol.async_threadsafe(method)",
         "ZEO.asyncio.server:ServerProtocol.close",
         "ZEO.asyncio.server:ServerProtocol.closed",
+        "ZEO.asyncio.server:ServerProtocol.send_reply(message_id, result, send_error, flag)",
         "ZEO.asyncio.server:ServerProtocol.connected",
         "ZEO.asyncio.server:ServerProtocol.methods",
         "ZEO.asyncio.server:ServerProtocol.protocols",
@@ -345,6 +346,11 @@ class Connection(ServerProtocol):  # type: ignore[misc]
                 super().connection_lost(None)
         finally:
             self.leave()
+
+    def send_reply(self, message_id: int, result: Any, send_error: bool = False, flag: int = 0) -> None:
+        """Answer, unless the client has gone meanwhile: a pack, say, goes on without it."""
+        if not (self.closed or self.gone.done()):
+            super().send_reply(message_id, result, send_error, flag)
 
     def async_threadsafe(self, method: str, *args: Any) -> None:
         """Send a message that has no reply; from the loop's own thread at once, before all that is sent later."""
