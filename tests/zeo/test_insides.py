@@ -12,6 +12,9 @@ import textwrap
 from contextlib import closing
 
 import pytest
+import transaction
+from ZODB.MappingStorage import MappingStorage
+from ZODB.mvccadapter import MVCCAdapter
 
 import zkfleet.zeo
 from tests.conftest import wait_for
@@ -125,6 +128,7 @@ def test_what_methods_are_said_to_set_is_there_on_living_objects(fleet):
         link = client._server.client
         living = [serving, serving.acceptor, serving.lock_managers["1"], connection, connection.zeo_storage]
         living += [client, client._server, client._cache, link, link.protocol]
+        living += [MVCCAdapter(MappingStorage()), transaction.TransactionManager()]
         options = Options(config)
         options.realize([])
         for kind, _name, attributes in map(split, NEEDS):

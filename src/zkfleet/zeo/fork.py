@@ -35,7 +35,7 @@ CACHED_OBJECTS = Repair(
         ADAPTER + "MVCCAdapter.new_instance",
         ADAPTER + "MVCCAdapterInstance.poll_invalidations",
         ADAPTER + "MVCCAdapterInstance.sync(force)",
-        "transaction:TransactionManager.__init__ sets _synchs",
+        "transaction._manager:TransactionManager.__init__ sets _synchs",
     ),
 )
 

@@ -87,6 +87,7 @@ FOLLOWING = Repair(
         CLIENT + "Protocol.verify_connection",
         "ZEO.asyncio.base:ZEOBaseProtocol.__init__ sets loop",
         "ZEO.asyncio.base:ZEOBaseProtocol.connection_made sets data_received, sm_protocol",
+        "ZEO.asyncio.base:ZEOBaseProtocol.connection_made sets write_message, write_message_iter",
         "ZEO.asyncio.base:ZEOBaseProtocol.protocol_factory",
         "ZEO.asyncio.smp:SizedMessageProtocol.set_receive",
         "ZEO.asyncio.smp:SizedMessageProtocol.transport",
