@@ -99,6 +99,24 @@ def test_a_server_that_dies_while_it_is_left_is_left_all_the_same(fleet, zeo):
             assert count(found) == 2
 
 
+def test_a_planned_move_is_no_outage_and_one_that_breaks_is(fleet, zeo):
+    server = zeo()
+    with Proxy(server.port) as proxy, Proxy(server.port) as other:
+        registration = fleet.register("/db", ("127.0.0.1", proxy.port))
+        with database(fleet, "/db", leave_after=0.1, ping_timeout=1) as found:
+            count(found)
+            outages = found.storage.outages
+            registration.close()
+            fleet.register("/db", ("127.0.0.1", other.port))
+            wait_for(lambda: peer(found) == other.port and found.storage.is_connected())
+            assert count(found) == 2
+            assert (outages.number, outages.total(time.monotonic()), outages.reconnects) == (0, 0.0, 1)
+            other.cut()
+            wait_for(lambda: outages.number == 1)
+            wait_for(lambda: outages.reconnects == 2)
+            assert outages.total(time.monotonic()) > 0
+
+
 def test_what_takes_long_is_not_broken_by_a_move_and_nobody_waits_for_it(fleet, zeo, monkeypatch, caplog):
     monkeypatch.setattr(move, "WHAT_IS_UNDER_WAY_MAY_TAKE", 0.3)
     monkeypatch.setattr(link, "SECONDS_BETWEEN_OFFERS", 0.3)

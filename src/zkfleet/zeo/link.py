@@ -268,7 +268,7 @@ class Link(RequestingIO):
                 server_tid = await caught_up(self, peer, ALL_MAY_WAIT)
                 if self.protocol is old:
                     logger.info("zeo_server_left server=%s for=%s", old, peer)
-                    self.client.notify_disconnected()  # what the storage has open at the old one is not at the new one
+                    self.client.notify_left()
                     self.upgrade(peer)
                     self._gone_since = None
                     await self.verify(server_tid)

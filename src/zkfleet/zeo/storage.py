@@ -189,6 +189,13 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self.outages.begun(time.monotonic())
         super().notify_disconnected()
 
+    def notify_left(self) -> None:
+        """Take note that a server is left for another one, which goes on at once: that is no outage.
+
+        What is open at the old one, such as an iterator, is not at the new one.
+        """
+        super().notify_disconnected()
+
     def set_server_addr(self, addr: Any) -> None:
         """Take note of the server's address, without looking up a name for it."""
         self._server_addr = str(addr)
