@@ -10,17 +10,18 @@ from zkfleet.endpoints import (
     from_here,
     is_loopback,
     is_wildcard,
-    local_interfaces,
     parse_endpoint,
 )
 from zkfleet.errors import BadAddress
+from zkfleet.interfaces import LocalAddress, find_interfaces
 
 MACHINE = [ipaddress.ip_address(a) for a in ("127.0.0.1", "10.1.2.3", "192.168.7.9", "::1", "fd00::5")]
 
 
 def publish(address, advertise="", interfaces=MACHINE, environment=None):
     endpoint = parse_endpoint(address)
-    found = addresses_to_advertise(endpoint, advertise=advertise, interfaces=interfaces, environment=environment or {})
+    machine = interfaces if isinstance(interfaces, dict) else {"eth0": [LocalAddress(each) for each in interfaces]}
+    found = addresses_to_advertise(endpoint, advertise=advertise, interfaces=machine, environment=environment or {})
     return [str(each) for each in found]
 
 
@@ -71,8 +72,44 @@ def test_what_is_printed_is_read_back(address, port):
     assert read == endpoint or (address.is_unspecified and read.host == "")
 
 
-def test_a_blank_host_publishes_every_address_that_is_not_loopback():
-    assert publish(":80") == ["10.1.2.3:80", "192.168.7.9:80"]
+@pytest.mark.parametrize("address", [":80", "*:80", "[::]:80", ("", 80), ("::", 80), "[0::0]:80"])
+def test_a_blank_host_publishes_every_address_that_is_not_loopback(address):
+    assert publish(address) == ["10.1.2.3:80", "192.168.7.9:80", "[fd00::5]:80"]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:80", ("0.0.0.0", 80), "0:80"])
+def test_a_blank_host_of_ipv4_publishes_ipv4_alone_if_there_is_any(address):
+    assert publish(address) == ["10.1.2.3:80", "192.168.7.9:80"]
+    assert publish(address, interfaces=MACHINE[3:] + MACHINE[:1]) == ["[fd00::5]:80"]
+
+
+INTERFACES = {
+    "lo": [LocalAddress(ipaddress.ip_address("127.0.0.1"))],
+    "eth0": [LocalAddress(ipaddress.ip_address(a)) for a in ("10.1.2.3", "fd00::5", "fe80::1")],
+    "eth1": [LocalAddress(ipaddress.ip_address("fe80::2"))],
+    "eth2": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("advertise", "published"),
+    [
+        ("eth0", ["10.1.2.3:80", "[fd00::5]:80"]),
+        ("eth0:81", ["10.1.2.3:81", "[fd00::5]:81"]),
+        ("lo", ["127.0.0.1:80"]),
+        ("eth7", ["eth7:80"]),
+    ],
+)
+def test_an_interface_publishes_its_addresses(advertise, published):
+    assert publish(":80", advertise=advertise, interfaces=INTERFACES) == published
+    assert publish("inside:80", advertise=advertise, interfaces=INTERFACES) == published
+
+
+@pytest.mark.parametrize("advertise", ["eth1", "eth2", "eth2:81"])
+def test_an_interface_that_nobody_can_reach_is_refused_with_the_others(advertise):
+    with pytest.raises(BadAddress, match=f"'{advertise[:4]}'") as caught:
+        publish(":80", advertise=advertise, interfaces=INTERFACES)
+    assert "10.1.2.3 (eth0)" in caught.value.hint
 
 
 def test_a_blank_host_publishes_loopback_if_there_is_nothing_else():
@@ -121,7 +158,7 @@ def test_port_0_is_not_published():
 
 
 def test_this_machine_has_a_loopback_address():
-    assert any(address.is_loopback for address in local_interfaces())
+    assert any(one.address.is_loopback for local in find_interfaces().values() for one in local)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "127.1", "0x7f.1", "2130706433"])

@@ -1,6 +1,6 @@
 """Which `host:port` is meant, and which one should be published?
 
-Pure text and choice; `local_interfaces` alone asks the machine.  An endpoint
+Pure text and choice; what the machine has is asked by `interfaces`.  An endpoint
 is written `host:port`, IPv6 addresses in brackets.
 """
 
@@ -8,18 +8,19 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from zkfleet.errors import BadAddress
+from zkfleet.interfaces import Interfaces, IPAddress, choose_reachable, find_interfaces, spell_addresses
 
 Address = str | tuple[str, int]
 VARIABLE = "ZKFLEET_ADVERTISE"
 WILDCARDS = ("", "*", "0.0.0.0", "::")  # noqa: S104  not bound: these are what is never published
 _HINT = "write host:port, [v6]:port, :port, or a pair of host and port"
+_EVERYWHERE_IPV4 = ipaddress.IPv4Address(0)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?\Z")
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -30,10 +31,12 @@ class Endpoint:
     Attributes:
         host: a name or an address without brackets; "" for all of this machine's.
         port: 0 to 65535; 0 if it is not known yet.
+        only_ipv4: whether a blank host was written as IPv4's, 0.0.0.0.
     """
 
     host: str
     port: int
+    only_ipv4: bool = field(default=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -54,7 +57,12 @@ def parse_endpoint(address: Address | Endpoint) -> Endpoint:
             host = host.removeprefix("[").removesuffix("]")
         case _:
             raise BadAddress(f"not an address: {address!r}", hint=_HINT)
-    return Endpoint(_host(host, address), _port(port, address))
+    return _endpoint(host, _port(port, address), address)
+
+
+def _endpoint(host: str, port: int, address: object) -> Endpoint:
+    blank = is_wildcard(host)
+    return Endpoint("" if blank else _host(host, address), port, blank and _numeric(host) == _EVERYWHERE_IPV4)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -71,8 +79,6 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _host(host: str, address: object) -> str:
-    if host in WILDCARDS:
-        return ""
     if ":" in host:
         try:
             return str(ipaddress.IPv6Address(host.partition("%")[0])) + "".join(host.partition("%")[1:])
@@ -90,82 +96,86 @@ def _port(port: int | str, address: object) -> int:
     return int(text)
 
 
-def local_interfaces() -> list[IPAddress]:
-    """Return this machine's addresses, in the order of its interfaces."""
-    import psutil
-
-    return [
-        ipaddress.ip_address(entry.address.partition("%")[0])
-        for entries in psutil.net_if_addrs().values()
-        for entry in entries
-        if entry.family in (socket.AF_INET, socket.AF_INET6)
-    ]
-
-
 def addresses_to_advertise(
     endpoint: Endpoint,
     *,
     advertise: str | None = None,
-    interfaces: Sequence[IPAddress] | None = None,
+    interfaces: Interfaces | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> list[Endpoint]:
     """Return what to publish for a server that listens at `endpoint`.
 
     Args:
         endpoint: where it listens; a blank host means on every interface.
-        advertise: what to publish instead of the host: a name, an address, any
+        advertise: what to publish instead of the host: a name, an address, an interface of this machine, any
             of them with a port, or a network such as `10.0.0.0/8` that chooses
             among this machine's addresses; None for `$ZKFLEET_ADVERTISE`.
-        interfaces: this machine's addresses; None to ask it.
+        interfaces: this machine's, by name; None to ask it.
         environment: where the variable is looked up.
 
     Returns:
-        At least one endpoint.  For a blank host, every IPv4 address but the
-        loopback ones, or those if there are no others.
+        At least one endpoint.  For a blank host, every address by which others can
+        reach this machine, IPv4 first; its loopback address if there is none.
 
     Raises:
         BadAddress: the port is 0, or `advertise` matches nothing.
     """
     wanted = (advertise if advertise is not None else environment.get(VARIABLE, "")).strip()
     if "/" in wanted:
-        hosts = list(_matching(wanted, interfaces))
-        return [Endpoint(host, _known_port(endpoint)) for host in hosts]
+        return _at(_matching(wanted, _machine(interfaces)), endpoint)
     if wanted:
-        return [_published(wanted, endpoint)]
+        return _published(wanted, endpoint, interfaces)
     if endpoint.host:
         return [Endpoint(endpoint.host, _known_port(endpoint))]
-    found = [a for a in _machine(interfaces) if a.version == 4]
-    chosen = [a for a in found if not a.is_loopback] or found or [ipaddress.IPv4Address("127.0.0.1")]
-    return [Endpoint(str(a), _known_port(endpoint)) for a in dict.fromkeys(chosen)]
+    found = choose_reachable(_machine(interfaces), only_ipv4=endpoint.only_ipv4)
+    return _at(found or [ipaddress.IPv4Address("127.0.0.1")], endpoint)
 
 
-def _machine(interfaces: Sequence[IPAddress] | None) -> Sequence[IPAddress]:
-    return local_interfaces() if interfaces is None else interfaces
+def _machine(interfaces: Interfaces | None) -> Interfaces:
+    return find_interfaces() if interfaces is None else interfaces
 
 
-def _published(wanted: str, endpoint: Endpoint) -> Endpoint:
+def _at(hosts: list[IPAddress], endpoint: Endpoint) -> list[Endpoint]:
+    return [Endpoint(str(host), _known_port(endpoint)) for host in hosts]
+
+
+def _published(wanted: str, endpoint: Endpoint, interfaces: Interfaces | None) -> list[Endpoint]:
+    machine = _machine(interfaces)
+    if wanted in machine:
+        return _at(_of_interface(wanted, machine, endpoint), endpoint)
     bare = wanted.count(":") > 1 and not wanted.startswith("[")
     has_port = not bare and ":" in wanted and not wanted.endswith("]")
     if has_port:
         published = parse_endpoint(wanted)
     else:
-        published = Endpoint(_host(wanted.removeprefix("[").removesuffix("]"), wanted), _known_port(endpoint))
+        published = _endpoint(wanted.removeprefix("[").removesuffix("]"), _known_port(endpoint), wanted)
     if not published.host:
         raise BadAddress(f"{wanted!r} cannot be advertised: it names no host", hint="a client must be able to reach it")
-    return Endpoint(published.host, _known_port(published))
+    if published.host in machine:
+        at = replace(endpoint, port=published.port)
+        return _at(_of_interface(published.host, machine, at), at)
+    return [Endpoint(published.host, _known_port(published))]
 
 
-def _matching(network: str, interfaces: Sequence[IPAddress] | None) -> Iterator[str]:
+def _of_interface(name: str, machine: Interfaces, endpoint: Endpoint) -> list[IPAddress]:
+    found = choose_reachable({name: machine[name]}, only_ipv4=endpoint.only_ipv4)
+    if not found:
+        raise BadAddress(
+            f"the interface {name!r} has no address that others can reach",
+            hint=f"this machine has {spell_addresses(machine)}",
+        )
+    return found
+
+
+def _matching(network: str, machine: Interfaces) -> list[IPAddress]:
     try:
         wanted: IPNetwork = ipaddress.ip_network(network, strict=False)
     except ValueError as exc:
         raise BadAddress(f"not a network: {network!r} ({exc})", hint="write it as 10.0.0.0/8 or fd00::/8") from exc
-    machine = _machine(interfaces)
-    found = list(dict.fromkeys(str(address) for address in machine if address in wanted))
+    found = [one.address for local in machine.values() for one in local if one.address in wanted]
     if not found:
-        here = ", ".join(map(str, machine)) or "none"
-        raise BadAddress(f"no address of this machine is in {network}", hint=f"it has {here}")
-    yield from found
+        raise BadAddress(f"no address of this machine is in {network}", hint=f"it has {spell_addresses(machine)}")
+    return list(dict.fromkeys(found))
 
 
 def _known_port(endpoint: Endpoint) -> int:

@@ -41,7 +41,9 @@ LAST_WORDS = 10.0
     "--address", required=True, metavar="HOST:PORT", help="Where the server listens; :PORT for all addresses."
 )
 @click.option("--property", "assignments", multiple=True, metavar="NAME=LITERAL", help="Say this of it, too.")
-@click.option("--advertise", metavar="ADDRESS", help="Publish this instead: a name, an address, a network.")
+@click.option(
+    "--advertise", metavar="ADDRESS", help="Publish this instead: a name, an address, an interface, a network."
+)
 @click.option("--wait-port", type=Seconds(min=0), default=60.0, show_default=True, help="Seconds to start in.")
 @with_ensemble
 @with_errors

@@ -58,7 +58,7 @@ class Registry(Life):
                 change and everybody's to read.
             on_conflict: if a living session owns a znode of that name: `wait`
                 until it goes, `fail`, or `takeover`.
-            advertise: what to publish instead of the host, a name, an address
+            advertise: what to publish instead of the host, a name, an address, an interface
                 or a network such as `10.0.0.0/8`; else `$ZKFLEET_ADVERTISE`.
             wait: return when it is registered or known to be blocked; else at once.
             properties: the znode's; `pid`, `host` and `instance` are added.

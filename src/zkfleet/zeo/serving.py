@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from zkfleet.endpoints import Endpoint, parse_endpoint
+from zkfleet.endpoints import Endpoint, is_wildcard, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
+from zkfleet.interfaces import choose_reachable, find_interfaces
 from zkfleet.spelling import get_logger
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.oid_supply import skip_given_oids
@@ -65,7 +66,7 @@ class Serving:
             self.read_only = {name for name, it in self._storages.items() if settings.read_only or it.isReadOnly()}
             self.transient = {name for name, it in self._storages.items() if is_transient(it)}
             self._server = RepairedServer(
-                settings.address,
+                _listened_at(settings.address),
                 self._storages,
                 identities=self.databases,
                 transient=self.transient,
@@ -131,12 +132,24 @@ def _opened(name: str, opener: Callable[[], Any], undo: ExitStack) -> Any:
     return storage
 
 
+def _listened_at(asked: tuple[str, int] | str) -> tuple[str, int] | str:
+    """Return where ZEO is to listen: at a blank host asyncio listens to IPv4 and IPv6, and at [::] to IPv6 alone."""
+    if isinstance(asked, str) or not is_wildcard(asked[0]):
+        return asked
+    host, port = asked
+    if ":" in host and port:
+        return "", port
+    # At port 0 each family gets a port of its own, and ZEO tells that of IPv4, which may not be here.
+    if not host and not port and all(one.version == 6 for one in choose_reachable(find_interfaces(), only_ipv4=True)):
+        return "::", 0
+    return asked
+
+
 def _address(asked: tuple[str, int] | str, got: Any) -> Endpoint | str:
-    """Return where it can be reached: ZEO's word for a blank host is one of IPv4's."""
+    """Return where it listens; the host is "" for all of the machine's addresses."""
     if isinstance(asked, str):
         return asked
-    host, port = got[:2]
-    return parse_endpoint((host if asked[0] else "", port))
+    return parse_endpoint(got[:2])
 
 
 def _check_free(path: str) -> None:
