@@ -20,6 +20,7 @@ from ZODB.FileStorage import FileStorage, packed_version
 from zkfleet.errors import BadInput, Unavailable
 from zkfleet.zeo.databases import give, look
 from zkfleet.zeo.described import Described
+from zkfleet.zeo.openings import explained, sections_of
 from zkfleet.zeo.settings import Settings, read_settings
 from zkfleet.zeo.sidecar import SUFFIX, Sidecar
 
@@ -87,27 +88,17 @@ def databases_of(file: Path) -> Databases:
 def _open(file: Path, name: str, read_only: bool) -> Any:
     # Read anew each time: whoever opens for reading alone changes what was read.
     opener = read_settings(file).storages[name]
-    if read_only:
-        _make_read_only(getattr(opener, "__self__", None))
+    for section in sections_of(opener) if read_only else ():
+        if hasattr(section, "read_only"):
+            section.read_only, section.create = True, False
     return opener()
-
-
-def _make_read_only(section: Any) -> None:
-    """Have ZConfig's section of a storage, and those in it, open for reading alone where they can."""
-    config: Any = getattr(section, "config", None)
-    for name in ("base", "changes"):
-        inner = getattr(config, name, None)
-        if inner is not None:
-            _make_read_only(inner)
-    if hasattr(config, "read_only"):
-        config.read_only, config.create = True, False
 
 
 def words_of(databases: Databases, name: str) -> list[Word]:
     """Return what the data of a storage say of their identity, and the file beside them.
 
     Raises:
-        OSError: the data cannot be read.
+        Unavailable, BadInput: the data cannot be read.
     """
     with _opened(databases, name, read_only=True) as storage:
         found = look(storage)
@@ -166,7 +157,8 @@ def write(databases: Databases, name: str, identity: str) -> None:
 
 @contextlib.contextmanager
 def _opened(databases: Databases, name: str, *, read_only: bool) -> Iterator[Any]:
-    storage = databases.openers[name](read_only)
+    with explained(name):
+        storage = databases.openers[name](read_only)
     try:
         yield storage
     finally:

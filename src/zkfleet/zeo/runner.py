@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ZEO.runzeo import ZEOServer
 
-from zkfleet.errors import ZkfleetError
+from zkfleet.errors import BadInput, ZkfleetError
 from zkfleet.spelling import get_logger
 from zkfleet.zeo.insides import Repair, require
 from zkfleet.zeo.server import Server
@@ -120,6 +120,8 @@ class Runner(ZEOServer):  # type: ignore[misc]  # ZEO has no types
                 continue
             starting.check()
             if self.server.has_ended:
+                if isinstance(self.server.problem, BadInput):
+                    raise self.server.problem
                 reason = f": {self.server.problem}" if self.server.problem else ""
                 raise ZkfleetError(f"the server has ended by itself{reason}", hint="its log says more")
         logger.info("ending signal=%s: another ends it now", self._signals[0])

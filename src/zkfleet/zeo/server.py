@@ -25,7 +25,7 @@ from zkfleet.zeo.monitored import published, starter
 from zkfleet.zeo.service import Service
 from zkfleet.zeo.serving import LAST_WORDS, always
 from zkfleet.zeo.settings import Settings, ZooKeeper, read_settings
-from zkfleet.zeo.standby import Standby
+from zkfleet.zeo.standby import Standby, locked_by
 from zkfleet.zeo.storage_server import REQUIRED
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ class Server:
 
         Raises:
             Closed: it was closed, or could not be started before: make another.
-            Unavailable: another process has a storage's file open.
+            Unavailable: another process has a storage's file open, or it cannot be opened now.
+        BadInput: a storage's file is none that it can use.
             OSError: it is not possible to listen at the address.
         """
         with self._lock:
@@ -157,7 +158,9 @@ class Server:
             if announcer is not None:
                 announcer.close()
             if isinstance(exc, LockError):
-                raise Unavailable(f"another process has a storage open: {exc}", hint="is a server running?") from exc
+                raise Unavailable(
+                    f"another process has a storage open (pid {locked_by(exc)}): {exc}", hint="is a server running?"
+                ) from exc
             raise
 
     def _open_monitor(self) -> None:

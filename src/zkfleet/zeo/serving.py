@@ -19,6 +19,7 @@ from zkfleet.interfaces import choose_reachable, find_interfaces
 from zkfleet.spelling import get_logger
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.oid_supply import skip_given_oids
+from zkfleet.zeo.openings import check_blobs, explained
 from zkfleet.zeo.settings import Settings
 from zkfleet.zeo.storage_server import RepairedServer
 from zkfleet.zeo.transience import is_transient
@@ -48,7 +49,8 @@ class Serving:
         transient: the names of the storages that are new databases at each start.
 
     Raises:
-        BadInput: somebody listens at the Unix path already.
+        BadInput: somebody listens at the Unix path already; a storage's file is none that it can use.
+        Unavailable: a storage cannot be opened now.
         OSError: it is not possible to listen at the address.
         LockError: another process has a storage's file open (`zc.lockfile`).
     """
@@ -60,7 +62,7 @@ class Serving:
             self._storages: Mapping[str, Any] = {
                 name: _opened(name, opener, undo) for name, opener in settings.storages.items()
             }
-            found = {name: identify(it, read_only=settings.read_only) for name, it in self._storages.items()}
+            found = {name: _identified(name, it, settings.read_only) for name, it in self._storages.items()}
             self.databases = {name: identity for name, identity in found.items() if identity}
             self.tids = {name: it.lastTransaction().hex() for name, it in self._storages.items()}
             self.read_only = {name for name, it in self._storages.items() if settings.read_only or it.isReadOnly()}
@@ -125,7 +127,9 @@ class Serving:
 
 
 def _opened(name: str, opener: Callable[[], Any], undo: ExitStack) -> Any:
-    storage = opener()
+    with explained(name):
+        check_blobs(name, opener)
+        storage = opener()
     undo.callback(storage.close)
     skip_given_oids(storage)
     logger.info("storage_opened name=%s storage=%s", name, storage.getName())
@@ -143,6 +147,11 @@ def _listened_at(asked: tuple[str, int] | str) -> tuple[str, int] | str:
     if not host and not port and all(one.version == 6 for one in choose_reachable(find_interfaces(), only_ipv4=True)):
         return "::", 0
     return asked
+
+
+def _identified(name: str, storage: Any, read_only: bool) -> str:
+    with explained(name):
+        return identify(storage, read_only=read_only)
 
 
 def _address(asked: tuple[str, int] | str, got: Any) -> Endpoint | str:

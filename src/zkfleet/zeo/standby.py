@@ -269,7 +269,14 @@ class Standby:
     def _fail(self, what: str, problem: Exception) -> None:
         self.problem = problem
         self._duty.failed()
-        logger.error("standby_not_%s path=%s: the lock is given back", what, self._path, exc_info=problem)
+        foreseen = isinstance(problem, ZkfleetError | OSError)
+        logger.error(
+            "standby_not_%s path=%s reason=%s: the lock is given back",
+            what,
+            self._path,
+            problem,
+            exc_info=None if foreseen else problem,
+        )
 
     def _complain(self, problem: LockError) -> None:
         now = time.monotonic()
