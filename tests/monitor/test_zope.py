@@ -216,10 +216,9 @@ def test_a_zope_process_is_in_the_fleet(tmp_path, token_file):
 def test_a_wrong_zope_conf_ends_the_start_with_the_place(tmp_path):
     with zope(tmp_path, CONF.replace("bind {home}/monitor.sock", "port x")) as process:
         assert process.wait(60) != 0
-    assert (
-        f"{tmp_path}/etc/zope.conf:14: <product-config zc.z3monitor>: port: not a number: 'x'"
-        in (tmp_path / "log").read_text()
-    )
+    said = (tmp_path / "log").read_text()
+    assert f"{tmp_path}/etc/zope.conf:14: <product-config zc.z3monitor>: port: not a number: 'x'" in said
+    assert "hint: say bind for anything but a port" in said
 
 
 def test_a_folder_that_somebody_else_made_keeps_no_zope_from_starting(tmp_path, monkeypatch, caplog):
