@@ -387,8 +387,8 @@ def test_several_threads_that_put_one_database_in_get_the_same_counts(eager_thre
     for thread in threads:
         thread.join(10)
     for database, those in zip(kept, found, strict=True):
-        assert [id(one) for one in those] == [id(database.getActivityMonitor())] * 4
-        assert isinstance(those[0]._kept, ActivityMonitor)
+        assert len({id(one) for one in those}) == 1
+        assert isinstance(database.getActivityMonitor(), ActivityMonitor)
         assert [one.__name__ for one in database.klass.__mro__].count("Heard") == 1
         database.close()
 
@@ -401,6 +401,22 @@ def test_a_name_that_no_command_could_say_is_refused(name):
     assert not kept
     assert database.getActivityMonitor() is None
     database.close()
+
+
+def test_an_activity_monitor_that_is_set_later_is_told_and_is_its_owners(say, main):
+    write(main, a=1)
+    own = ActivityMonitor()
+    main.setActivityMonitor(own)
+    write(main, a=2)
+    assert main.getActivityMonitor() is own
+    assert json.loads(say("json databases"))["answer"][0]["stores"] == watch(main).transfers()[1] == 2
+    assert main.getActivityMonitor() is own
+    assert [stores for _, _, stores in own.log] == [1]
+    main.setActivityMonitor(None)
+    write(main, a=3)
+    assert main.getActivityMonitor() is None
+    assert say("dbinfo").startswith("-1 -1 -1 ")
+    assert (len(own.log), watch(main).transfers()[1]) == (1, 3)
 
 
 def test_counts_can_be_copied():

@@ -27,7 +27,10 @@ Found = TypeVar("Found")
 
 
 class Counts:
-    """An activity monitor that counts for ever, and hands on to another what it is told.
+    """An activity monitor that counts for ever, and hands on to the application's what it is told.
+
+    The database tells this one, whichever the application sets, before or later:
+    that one is what it is told of, and what it gets when it asks for it.
 
     The sums never shrink: a connection that closes is added in the same moment
     in which ZODB sets its own counts back.  What a connection did that nobody
@@ -51,7 +54,8 @@ class Counts:
             return
         with self._lock:
             loads, stores = connection.getTransferCounts()
-            self._kept.closedConnection(connection)
+            if self._kept is not None:
+                self._kept.closedConnection(connection)
             connection.getTransferCounts(True)  # not every monitor sets them back
             self._loads += loads
             self._stores += stores
@@ -63,35 +67,47 @@ class Counts:
             now = [connection.getTransferCounts() for connection in opened]
             return self._loads + sum(one for one, _ in now), self._stores + sum(one for _, one in now)
 
-    def __getattr__(self, name: str) -> Any:
-        if "_kept" not in vars(self):  # a copy that is being made
-            raise AttributeError(name)
-        return getattr(self._kept, name)
+    def stand_before_others(self) -> None:
+        """Have the database tell this one from now on, and the application's through it."""
+        self._database.setActivityMonitor(self)
+        self._database.setActivityMonitor, self._database.getActivityMonitor = self._hand_on_to, self._handed_on_to
+
+    def _hand_on_to(self, other: Any) -> None:
+        self._kept = other
+
+    def _handed_on_to(self) -> Any:
+        return self._kept
 
 
 def watch(database: Any) -> Counts:
     """Have a database's loads and stores counted, and its transactions heard.
 
-    An activity monitor that it has is told all the same.
+    An activity monitor that it has, or gets, is told all the same.
     """
-    found = database.getActivityMonitor()
-    if isinstance(found, Counts):
-        return found
+    return _counts_of(database) or _watch(database)
+
+
+def _counts_of(database: Any) -> Counts | None:
+    found = vars(database).get("_activity_monitor")
+    return found if isinstance(found, Counts) else None
+
+
+def _watch(database: Any) -> Counts:
     with database._lock:  # several threads may ask for one
-        found = database.getActivityMonitor()
-        return found if isinstance(found, Counts) else _watch(database, found)
+        return _counts_of(database) or _begin_to_watch(database)
 
 
-def _watch(database: Any, kept: Any) -> Counts:
+def _begin_to_watch(database: Any) -> Counts:
     from zkfleet.monitor.hearing import hear, history_of
 
+    kept = database.getActivityMonitor()
     if kept is None:
         from ZODB.ActivityMonitor import ActivityMonitor
 
         kept = ActivityMonitor()
     counts = Counts(database, kept, history_of(database))
     # Before connections that wait in the pool are dropped: `kept` would count them once more.
-    database.setActivityMonitor(counts)
+    counts.stand_before_others()
     hear(database, counts.history)
     return counts
 
