@@ -7,6 +7,7 @@ logger and its event.  What is not here is a line that nobody can act on.
 ACTIONABLE = {
     "WARNING zkfleet.zeo.databases database_is_new": "right for a new site; else correct the storage's path",
     "WARNING zkfleet.zeo.storage zeo_no_servers": "if no zeo_servers_registered follows, start a server",
+    "WARNING zkfleet.zeo.link zeo_server_lost": "the reason says why; see the log of that server",
     "WARNING zkfleet.zeo.standby storage_locked": "the process by_pid has the file; kill -9 it if it is frozen",
     "WARNING zkfleet.zeo.standby standby_aborted": "the lease was lost; see link_lost, or raise session-timeout",
     "WARNING zkfleet.zeo.connections commit_refused": "a commit after the lease was lost; see standby_aborted",

@@ -1,7 +1,7 @@
 """Which lines did the processes log that an operator must read?  Pure.
 
 A line's kind is its level, its logger and its event.  Of our own lines the event
-is the first word; of others it is the text with all numbers as `#`.  A traceback
+is the first word; of others it is the text before a colon, with all numbers as `#`.  A traceback
 adds the class of its exception.
 """
 
@@ -39,7 +39,7 @@ class Line:
         if self.logger.startswith("zkfleet"):
             event = self.text.split()[0] if self.text.strip() else ""
         else:
-            event = _numberless(self.text)[:_ABBREVIATED]
+            event = _numberless(self.text.partition(": ")[0])[:_ABBREVIATED]
         raised = [match[1] for line in self.more if (match := _RAISED.match(line))]
         return " ".join([self.level, _numberless(self.logger), event, *(f"({name})" for name in raised[-1:])])
 
