@@ -4,6 +4,7 @@ A relay loses what goes to the server, or what comes from it; somebody else may
 write meanwhile; then the link is healed.
 """
 
+import asyncio
 import threading
 from functools import partial
 
@@ -15,6 +16,7 @@ import zkfleet
 from tests.conftest import wait_for
 from zkfleet import Status
 from zkfleet.errors import BadPath, NodeNotFound, NotConnected, OutcomeUnknown, StalePlan
+from zkfleet.registry import aio
 from zkfleet.registry.wire import NotSent, rooted
 from zkfleet.testing import Proxy, expire_session
 
@@ -44,11 +46,14 @@ def writer(hosts, relay, other):
         relay.heal()
 
 
-def lose(registry, relay, what):
-    """Have the next write of a registry, or its reply, be lost: the link is well for what is read before."""
-    send_once = registry.session.send_once
+def lose(registry, relay, what, *, after=0):
+    """Have the next write of a registry, or its reply, be lost, or one after it: the link is well for what is read."""
+    send_once, left = registry.session.send_once, [None] * after
 
     def losing(request, **options):
+        if left:
+            left.pop()
+            return send_once(request, **options)
         del registry.session.send_once
         relay.swallow(requests=what == REQUEST, replies=what == REPLY)
         return send_once(request, **options)
@@ -223,6 +228,36 @@ def test_a_plan_that_was_applied_is_not_called_stale_because_somebody_went_on(wr
 
 
 @pytest.mark.parametrize("lost", [REQUEST, REPLY])
+def test_a_stale_plan_says_what_was_applied_of_several_batches(writer, other, relay, lost):
+    """Three batches; the second is lost, and then the third is stale."""
+    large = "x" * 500_000
+    other.import_tree("/t\n  /a\n  /b\n  /c\n")
+    plan = writer.plan_tree(f"/t\n  /a\n    t = '{large}'\n  /b\n    t = '{large}'\n  /c\n    t = '{large}'\n")
+    lose(writer, relay, lost, after=1)
+    with pytest.raises(StalePlan) as caught:
+        in_a_break(
+            relay,
+            lost,
+            lambda: writer.apply_plan(plan),
+            lambda: other.properties("/t/c").update(newer=1),
+            lambda: other.get_properties("/t/b"),
+        )
+    assert caught.value.applied == 2
+    assert other.get_properties("/t/c") == {"newer": 1}
+
+
+def test_a_plan_whose_second_batch_is_not_sent_says_what_was_applied(hosts, relay, other):
+    large = "x" * 500_000
+    other.import_tree("/t\n  /a\n  /b\n")
+    with zkfleet.connect(relay.hosts + hosts[hosts.index("/") :], timeout=1) as registry:
+        registry.make_node("/w")
+        plan = registry.plan_tree(f"/t\n  /a\n    t = '{large}'\n  /b\n    t = '{large}'\n")
+        with pytest.raises(NotConnected, match="1 steps of the plan were applied before"):
+            registry.apply_plan(plan, progress=lambda done, _all: done == 1 and relay.refuse())
+        relay.heal()
+
+
+@pytest.mark.parametrize("lost", [REQUEST, REPLY])
 def test_a_tree_that_somebody_made_anew_is_not_deleted(writer, other, relay, lost):
     other.import_tree("/t\n  /a\n  /b\n")
 
@@ -362,6 +397,34 @@ def test_what_was_not_sent_is_never_sent_later(hosts, relay, other):
         assert isinstance(answers[0], NotSent)
 
 
+# -- other doors
+
+
+def test_the_asyncio_door_tells_the_same(hosts, relay, other):
+    other.import_tree("/c\n  n = 0\n")
+
+    async def work():
+        async with await aio.connect(relay.hosts + hosts[hosts.index("/") :]) as registry:
+            assert await registry.make_node("/w")
+            lose(registry.registry, relay, REPLY)
+            change = asyncio.ensure_future(registry.change_properties("/c", increment))
+            await asyncio.to_thread(wait_for, lambda: other.get_properties("/c")["n"] == 1)
+            other.change_properties("/c", increment)
+            relay.heal()
+            await change
+            assert await registry.get_properties("/c") == {"n": 2}
+
+    asyncio.run(work())
+
+
+def test_a_client_that_was_given_is_left_without_marks(hosts, kazoo, other):
+    with zkfleet.connect(client=kazoo) as registry:
+        registry.make_node("/x")
+        assert kazoo.get_children("/.zkfleet")
+    wait_for(lambda: kazoo.get_children("/.zkfleet") == [])
+    assert kazoo.connected
+
+
 # -- registrations and locks: their proof is the session that owns the znode
 
 
@@ -416,7 +479,7 @@ def test_an_update_of_a_registration_stands_whatever_others_wrote(writer, kazoo,
         lambda: b'"n":1' in kazoo.get("/svc/h:1")[0],
     )
     wait_for(lambda: b'"n":1' in kazoo.get("/svc/h:1")[0])
-    registration.update(n=2)
+    registration.wait_until_registered().update(n=2)
     assert b'"n":2' in kazoo.get("/svc/h:1")[0]
     assert kazoo.exists("/svc/h:1").czxid == czxid
 
