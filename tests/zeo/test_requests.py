@@ -35,19 +35,22 @@ class Busy(threading.Thread):
 
     def end(self):
         self._end.set()
-        self.join(30)
+        self.join(60)
         assert not self.is_alive()
         return self.errors
 
 
 def lines(caplog):
-    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+    """What is logged of the loss, by whomever; a busy machine may lose its session with ZooKeeper, too."""
+    others = ("zkfleet.registry", "zkfleet.zeo.storage", "kazoo")
+    return [one for one in caplog.records if one.levelno >= logging.WARNING and not one.name.startswith(others)]
 
 
 def test_the_loss_of_a_server_is_one_line_however_many_are_in_the_middle_of_calls(fleet, zeo, tmp_path, caplog):
     server = zeo(blobs=tmp_path / "blobs")
     fleet.register("/db", server.address)
-    with database(fleet, "/db", wait_timeout=20, blob_dir=str(tmp_path / "cache")) as found:
+    patient = {"wait_timeout": 60, "ping_interval": 60, "ping_timeout": 60}
+    with database(fleet, "/db", blob_dir=str(tmp_path / "cache"), **patient) as found:
         count(found)
         storage, data = found.storage, load_current(found.storage, z64)[0]
         tid = storage.lastTransaction()
@@ -56,7 +59,7 @@ def test_the_loss_of_a_server_is_one_line_however_many_are_in_the_middle_of_call
             meta = TransactionMetaData("", "large")
             storage.tpc_begin(meta)
             try:
-                for number in range(1000, 3000):
+                for number in range(1000, 1500):
                     storage.store(p64(number), p64(1), data + b"x" * 1000, "", meta)
                 storage.tpc_vote(meta)
             finally:
@@ -68,18 +71,18 @@ def test_the_loss_of_a_server_is_one_line_however_many_are_in_the_middle_of_call
 
         def store_blob():
             with found.transaction() as connection, Blob().open("w") as file:
-                file.write(b"x" * (1 << 23))
+                file.write(b"x" * (1 << 20))
                 connection.root()["blob"] = file.blob
 
         caplog.clear()
         threads = [Busy(one) for one in [store, store, prefetch, storage.ping, store_blob]]
-        wait_for(lambda: server.status()["stores"] > 3000)
+        wait_for(lambda: server.status()["stores"] > 1000, 60)
         server.kill()
         wait_for(lambda: not storage.is_connected())
         again = zeo(port=server.port, blobs=tmp_path / "blobs")
-        wait_for(storage.is_connected)
+        wait_for(storage.is_connected, 60)
         before = again.status()["stores"]
-        wait_for(lambda: again.status()["stores"] > before + 3000)
+        wait_for(lambda: again.status()["stores"] > before + 1000, 60)
         errors = [error for thread in threads for error in thread.end()]
         assert [str(error) for error in errors if not str(error).startswith(f"{server.address}: ")] == []
         assert {type(error) for error in errors} == {ClientDisconnected}
@@ -103,11 +106,13 @@ def full():
 
 def test_a_server_that_gives_no_answer_is_told_with_the_reason(fleet, caplog):
     caplog.set_level(logging.INFO, "zkfleet.zeo")
+    reason = "no connection could be made in 0.2 s"
     with full() as address:
         fleet.register("/db", address)
-        with pytest.raises(ClientDisconnected, match=f"{address}: no connection could be made in 0.2 s"):
-            zkfleet.zeo.client(fleet, "/db", wait_timeout=0.6, ping_timeout=0.2)
-    assert f"zeo_server_not_reached server={address} reason=no connection could be made in 0.2 s" in caplog.text
+        with closing(zkfleet.zeo.client(fleet, "/db", wait=False, ping_timeout=0.2)) as storage:
+            wait_for(lambda: f"zeo_server_not_reached server={address} reason={reason}" in caplog.text)
+            with pytest.raises(ClientDisconnected, match=f"{address}: {reason}"):
+                storage._wait(0.1)
 
 
 def test_calls_that_may_not_wait_name_the_server_that_was_lost(fleet, zeo):
