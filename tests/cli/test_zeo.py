@@ -92,7 +92,7 @@ def test_a_path_without_a_server_says_how_many_stand_by(zeo, path, registry):
 
 
 def test_status_of_an_empty_path_says_so(zeo, path):
-    done = zeo("status", path, "--interval", "0")
+    done = zeo("status", path, "--interval", "0", code=1)
     assert done.stdout == ""
     assert "nobody is registered at /db" in done.stderr
 
@@ -277,3 +277,30 @@ def test_without_zeo_it_is_said_what_is_missing():
         "error: zkfleet.zeo needs ZEO, which comes with the extra zkfleet[zeo]",
         "hint: pip install 'zkfleet[zeo]'",
     ]
+
+
+def test_a_plugins_wrong_usage_is_told_where_a_monitor_reads(zeo):
+    for wrong in ([], ["/db", "--lag", "soon"], ["/db", "--no-such-option"]):
+        [line] = zeo("check", *wrong, code=3).stdout.splitlines()
+        assert line.startswith("UNKNOWN: wrong usage: ")
+        assert "Usage: " in line
+        assert "check [OPTIONS] PATH/HOST:PORT/unix:FILE" in line
+
+
+def test_a_plugin_whose_answer_nobody_reads_still_tells_the_level(hosts, path):
+    for arguments, level in (([path], 2), ([], 3)):
+        command = [sys.executable, "-c", "from zkfleet.cli import main; main()", "zeo", "check", *arguments]
+        shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+        assert subprocess.run(shell, env=os.environ | {"ZKFLEET_ZOOKEEPER": hosts}, timeout=60).returncode == level
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, env=os.environ | {"ZKFLEET_ZOOKEEPER": hosts}, stdout=full, timeout=60)
+        assert done.returncode == level
+
+
+def test_the_parent_of_services_is_no_service(zeo, registry):
+    registry.import_tree("/databases\n  /main\n  /main.standby\n")
+    assert zeo("check", "/databases", code=3).stdout == (
+        "UNKNOWN: /databases has no servers below it, but main, main.standby\n"
+    )
+    said = zeo("status", "/databases", "--interval", "0", code=1).stderr
+    assert "hint: name the path of one service, such as /databases/main" in said

@@ -5,13 +5,15 @@ ZooKeeper that is not there and a fault of ours are UNKNOWN, with the reason.
 """
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 
@@ -47,9 +49,15 @@ _CHECKING = (
 
 
 class WrongUsage(click.UsageError):
-    """A plugin's wrong usage, which is not CRITICAL."""
+    """A plugin's wrong usage, which is not CRITICAL; a monitoring system reads the reason on stdout."""
 
     exit_code = int(Level.UNKNOWN)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write a line, with the usage in it; people find the usual words on stderr."""
+        super().show(file)
+        usage = self.ctx.get_usage().removeprefix("Usage: ") if self.ctx else ""
+        _write(report(Level.UNKNOWN, f"wrong usage: {self.format_message()} Usage: {' '.join(usage.split())}"))
 
 
 class Plugin(click.Command):
@@ -111,8 +119,18 @@ def _end(ensemble: Ensemble, asking: Callable[[float], Asking], target: str, opt
     if not said:
         said.append((Level.UNKNOWN, report(Level.UNKNOWN, f"{target}: not checked within {ensemble.timeout:g} s")))
     level, text = said[0]
-    emit_text(text)
+    _write(text)
     raise SystemExit(int(level))
+
+
+def _write(text: str) -> None:
+    """Write a plugin's answer; whether or not anybody reads it, the exit code is to tell the level."""
+    try:
+        emit_text(text)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):  # it is closed; so Python would fail once more at the exit
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it is open as long as the process
 
 
 def _checked(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import click
 
-from zkfleet.cli.options import Ensemble, Seconds, with_ensemble, with_errors, with_format
+from zkfleet.cli.options import FAILED, Ensemble, Seconds, with_ensemble, with_errors, with_format
 from zkfleet.cli.output import emit, lines_of, say
 from zkfleet.cli.zeo_options import with_asking
 from zkfleet.zeo.checking import Limits, complaints, strangers
@@ -33,7 +33,8 @@ def status_command(
     """Show the ZEO servers that are registered at PATH, and how they are.
 
     Each is asked twice, for the rates; with --interval 0 once.  What is not
-    as it should be is marked with ! and said at the end of the line.
+    as it should be is marked with ! and said at the end of the line.  Exits
+    with 1 if nobody is registered.
     """
     how = asking(min(ensemble.timeout, LONGEST_ASK))
     with ensemble.connect() as registry:
@@ -47,9 +48,11 @@ def status_command(
                 now = survey(servers, how, standing(registry, path))
                 _show(path, servers, rows_of(now, before), form)
                 if not watch:
-                    return
+                    break
                 sys.stdout.flush()
                 before = now
+    if not watch and not servers:
+        raise SystemExit(FAILED)
 
 
 def _show(path: str, servers: Mapping[str, Described], rows: list[Row], form: str) -> None:
