@@ -1,7 +1,10 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from urllib.request import urlopen
 
@@ -20,6 +23,7 @@ from zkfleet.endpoints import Endpoint
 from zkfleet.errors import BadAddress, BadHosts, BadInput, Closed, Unavailable
 from zkfleet.zeo import Server
 from zkfleet.zeo.settings import read_settings
+from zkfleet.zeo.standby import state_of
 
 TREE = "/databases\n  /main\n  /other\n"
 
@@ -435,3 +439,39 @@ def test_a_server_whose_monitors_port_is_taken_serves_without(tree, hosts, caplo
         with Server(making.a_config(address="127.0.0.1", zookeeper=hosts, more=f"monitor-server {other.address}")):
             assert "monitor" not in said(tree)
         assert "monitor_not_started" in caplog.text
+
+
+HOLDER = """
+import sys, time
+from ZODB.FileStorage import FileStorage
+storage = FileStorage(sys.argv[1])
+print("open", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_standby_says_who_has_the_file_and_answers_nobody(tree, hosts, tmp_path, caplog):
+    """It is stopped, as a primary may be: its session is over, and the file is still its own."""
+    command = [sys.executable, "-c", HOLDER, tmp_path / "Data.fs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "open\n"
+            holder.send_signal(signal.SIGSTOP)
+            wait_for(lambda: state_of(str(holder.pid)) == "stopped")
+            config = making.a_config(
+                zookeeper=hosts, more="standby on", storage=making.a_filestorage(tmp_path / "Data.fs")
+            )
+            with Server(config) as server:
+                wait_for(lambda: f"by_pid={holder.pid} state=stopped" in caplog.text)
+                assert not server.is_serving
+                holder.kill()
+                wait_for(lambda: server.is_serving)
+        finally:
+            holder.kill()
+
+
+def test_a_process_that_is_not_here_is_called_so():
+    assert state_of(str(2**22 + 1)) == "not on this machine"
+    assert state_of("unknown") == "unknown"
+    assert state_of(str(os.getpid())) == "runs"

@@ -282,7 +282,14 @@ class Standby:
         now = time.monotonic()
         if self._shown is not State.BLOCKED or now >= self._complained_at + SECONDS_BETWEEN_COMPLAINTS:
             self._complained_at = now
-            logger.warning("storage_locked path=%s by_pid=%s reason=%s", self._path, self._locked_by, problem)
+            logger.warning(
+                "storage_locked path=%s by_pid=%s state=%s reason=%s: no client is served until that process ends;"
+                " see what it does, and end it if it answers nobody",
+                self._path,
+                self._locked_by,
+                state_of(self._locked_by),
+                problem,
+            )
 
     def _release(self) -> None:
         self._over.set()
@@ -312,3 +319,15 @@ def locked_by(problem: LockError) -> str:
         return Path(named[1]).read_text().strip() if named else "unknown"
     except (OSError, ValueError):
         return "unknown"
+
+
+def state_of(pid: str) -> str:
+    """Return how a process of this machine stands, in a word or a few; `runs` if nothing keeps it from that."""
+    try:
+        # The name, in parentheses, may have anything in it.
+        sign = Path(f"/proc/{int(pid)}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "not on this machine"
+    except (OSError, ValueError, IndexError):
+        return "unknown"
+    return {"T": "stopped", "t": "stopped", "D": "waits for a disk", "Z": "ended"}.get(sign, "runs")
