@@ -5,10 +5,12 @@ write meanwhile; then the link is healed.
 """
 
 import asyncio
+import struct
 import threading
 from functools import partial
 
 import pytest
+from kazoo.exceptions import KazooException, NoAuthError
 from kazoo.protocol.serialization import Create, Delete, SetData
 from kazoo.security import make_acl
 
@@ -17,7 +19,7 @@ from tests.conftest import wait_for
 from zkfleet import Status
 from zkfleet.errors import BadPath, NodeNotFound, NotConnected, OutcomeUnknown, StalePlan
 from zkfleet.registry import aio
-from zkfleet.registry.wire import NotSent, rooted
+from zkfleet.registry.wire import Multi, NotSent, rooted
 from zkfleet.testing import Proxy, expire_session
 
 REQUEST, REPLY = "request", "reply"
@@ -367,6 +369,31 @@ def test_without_its_mark_what_somebody_else_wrote_refutes_a_write(writer, other
     assert other.get_properties("/c")["n"] == 8
 
 
+def test_a_write_that_was_interrupted_proves_nothing_of_the_next(writer, other, relay):
+    """Its mark may have moved: the next write must not take that for its own doing."""
+    send_once = writer.session.send_once
+
+    def interrupted(request, **options):
+        writer.session.send_once = send_once
+        send_once(request, **options)
+        raise KeyboardInterrupt
+
+    writer.session.send_once = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        writer.change_properties("/c", increment)
+    del writer.session.send_once
+    lose(writer, relay, REQUEST)
+    in_a_break(relay, REQUEST, increase(writer), lambda: None, None)
+    assert other.get_properties("/c")["n"] == 2
+
+
+def test_a_refusal_that_kazoo_has_no_name_for_is_one():
+    part = struct.pack(">i?ii", -1, False, -999, -999)
+    [refusal] = Multi((Delete("/a", -1),)).deserialize(part, 0)
+    assert isinstance(refusal, KazooException)
+    assert "-999" in str(refusal)
+
+
 @pytest.mark.parametrize("what", ["change", "plan"])
 def test_a_write_that_was_sent_is_never_called_not_sent(hosts, relay, other, what):
     other.import_tree("/c\n  n = 0\n")
@@ -632,3 +659,19 @@ def test_without_permission_for_marks_writes_go_on_without(hosts, kazoo, caplog)
             registry.change_properties("/sub", increment)
         assert registry.get_properties("/sub")["n"] == 4
     assert [record.levelname for record in caplog.records if "marks_refused" in record.message] == ["WARNING"]
+
+
+def test_marks_of_a_client_with_credentials_are_its_own(hosts, kazoo, caplog):
+    kazoo.create("/app")
+    kazoo.create("/app/sub", b'{"n":1}')
+    with zkfleet.connect(f"{hosts}/app", auth=[("digest", "me:secret")]) as registry, zkfleet.connect(hosts) as other:
+        registry.change_properties("/sub", increment)
+        [mark] = kazoo.get_children("/app/.zkfleet")
+        with pytest.raises(NoAuthError):
+            kazoo.set(f"/app/.zkfleet/{mark}", b"spoilt")
+        with zkfleet.connect(f"{hosts}/app") as third:
+            third.change_properties("/sub", increment)
+        assert registry.get_properties("/sub") == {"n": 3}
+        other.delete_recursive("/app")
+    assert not kazoo.exists("/app")
+    assert not [record for record in caplog.records if "marks_refused" in record.message]

@@ -21,7 +21,7 @@ from zkfleet.errors import NotConnected, OutcomeUnknown
 from zkfleet.registry import acls
 from zkfleet.registry.proof import FENCED, Mark
 from zkfleet.registry.reads import MARKS, Batch, GetChildren, Reading, Znode
-from zkfleet.registry.session import NOT_SENT, Deadline, Session
+from zkfleet.registry.session import LOST, NOT_SENT, Deadline, Session
 from zkfleet.registry.wire import Multi, container, refusal_in, rooted
 from zkfleet.spelling import get_logger
 from zkfleet.tree import Acl
@@ -31,6 +31,8 @@ logger = get_logger(__name__)
 HOME = f"/{MARKS}"
 KEPT_BY = "session"
 EPHEMERAL = 1
+# There is no chroot; the server is busy.
+_SAID_BY_THE_WRITE_ITSELF = (kazoo_errors.NoNodeError, kazoo_errors.ThrottledOpError)
 _CONSEQUENCE = "a_write_whose_reply_is_lost_stays_unknown"
 _EVERYBODY = Id("world", "anyone")
 _HOME_ACL = [ACL(Permissions.CREATE | Permissions.DELETE | Permissions.READ, _EVERYBODY)]
@@ -115,7 +117,9 @@ class Marks:
                 continue
             if refusal is None:
                 return mark
-            if not isinstance(refusal, kazoo_errors.NoNodeError):  # there is no chroot: the write itself will say so
+            if isinstance(refusal, LOST):
+                continue
+            if not isinstance(refusal, _SAID_BY_THE_WRITE_ITSELF):
                 self.refuse(refusal)
             return None
 

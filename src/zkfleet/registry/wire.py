@@ -18,6 +18,7 @@ from kazoo.exceptions import (
     EXCEPTIONS,
     AuthFailedError,
     ConnectionLoss,
+    KazooException,
     RolledBackError,
     RuntimeInconsistency,
     SessionExpiredError,
@@ -94,6 +95,10 @@ def _names(buffer: bytes, offset: int, count: int) -> tuple[tuple[str, ...], int
     return tuple(names), offset
 
 
+class UnknownRefusal(KazooException):  # type: ignore[misc]  # kazoo has no types
+    """A server refused a write for a reason that kazoo has no name for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Multi:
     """Writes that are made together or not at all; kazoo's own form knows no containers.
@@ -128,7 +133,8 @@ class Multi:
                 offset += _INT.size + _INT.unpack_from(buffer, offset)[0]
                 offset += _STAT.size if kind == _CREATE2 else 0
             elif kind == -1:
-                result = EXCEPTIONS[_INT.unpack_from(buffer, offset)[0]]()
+                code = _INT.unpack_from(buffer, offset)[0]
+                result = EXCEPTIONS[code]() if code in EXCEPTIONS else UnknownRefusal(f"error {code}")
                 offset += _INT.size
             results.append(result)
         return results

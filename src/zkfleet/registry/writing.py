@@ -102,10 +102,16 @@ class _Attempt:
             reply = self._session.send_once(batch, path=self._path, deadline=self._deadline, grant=grant)
         except OutcomeUnknown as lost:
             return self._judged(expected, lost)
-        except BaseException as exc:
+        except kazoo_errors.KazooException as exc:
             self._give_back(mark)
-            if isinstance(exc, kazoo_errors.KazooException):
-                return Written(0, Lost() if isinstance(exc, LOST) else exc)
+            return Written(0, Lost() if isinstance(exc, LOST) else exc)
+        except ZkfleetError:
+            self._give_back(mark)  # nothing was sent
+            raise
+        except BaseException:
+            # Interrupted while it waited: the mark's version is not known.
+            if mark is not None:
+                self._marks.leave(mark)
             raise
         refusal, culprit = refusal_in(reply.value)
         if refusal is None:
