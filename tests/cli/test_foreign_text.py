@@ -1,6 +1,7 @@
 """Whatever is written in ZooKeeper, or said by a peer, no command shows more than text of as many lines as before."""
 
 import contextlib
+import functools
 import itertools
 import json
 
@@ -53,6 +54,8 @@ CALLS = [
     ("top", "/svc/away", "--once"),
     ("zeo status", "/db", "--interval", "0"),
     ("zeo status", "/svc/away", "--interval", "0"),
+    ("zeo identify", "/db"),
+    ("zeo identify", "/svc/away"),
     ("zeo pack", "/db"),
     ("zeo pack", "/svc/away"),
     ("zeo check", "/db", "-m"),
@@ -132,8 +135,9 @@ def shown(server, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(shown):
+    """The same of text that does nothing, when a test asks for it: what a command sets is set back after each test."""
     # What is no plain name has lines of its own in a tree; a mark that does nothing is enough for that.
-    return shown("pl\u00a0ain", "od\u00a0d")
+    return functools.cache(lambda: shown("pl\u00a0ain", "od\u00a0d"))
 
 
 def legal(text):
@@ -145,7 +149,7 @@ def legal(text):
 @example(WORST)
 @given(writable)
 def test_no_command_shows_a_line_that_others_wrote(shown, plain, text):
-    for (call, out, err), (_, plain_out, plain_err) in zip(shown(f"\x07{text}", legal(text)), plain, strict=True):
+    for (call, out, err), (_, plain_out, plain_err) in zip(shown(f"\x07{text}", legal(text)), plain(), strict=True):
         # Problems are those of what is written there, and a link may lead to the first word of it.
         if call == ("tree plan", "ODD") or call[0] == "tree graph":
             does_nothing(out, of=call)
