@@ -20,20 +20,19 @@ def main():
     arguments = argparse.ArgumentParser(prog="python -m tests.soak.zope", description=__doc__)
     arguments.add_argument("--failovers", type=int, default=10)
     arguments.add_argument("--zookeeper", choices=["dev", "real"], default="real")
-    arguments.add_argument("--plone", action="store_true", help="a Plone site; Products.CMFPlone must be installed")
     arguments.add_argument("--folder", type=Path, default=None)
     wanted = arguments.parse_args()
     folder = (wanted.folder or Path(tempfile.mkdtemp(prefix="zkfleet-zope-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     print(f"zope: {wanted.failovers} failovers, ZooKeeper: {wanted.zookeeper}, logs in {folder}", flush=True)
-    found = run(folder, failovers=wanted.failovers, kind=wanted.zookeeper, plone=wanted.plone)
+    found = run(folder, failovers=wanted.failovers, kind=wanted.zookeeper)
     print("\n".join(f"BREACH: {breach}" for breach in found) or "no breach")
     sys.exit(1 if found else 0)
 
 
-def run(folder, *, failovers, kind, plone=False):
+def run(folder, *, failovers, kind):
     """Run it, print the report, and return what went wrong."""
-    fleet = ZopeFleet(folder, kind=kind, plone=plone)
+    fleet = ZopeFleet(folder, kind=kind)
     try:
         fleet.start_clients()
         fleet.wait_until_all_add()

@@ -20,7 +20,7 @@ SERVERS, INSTANCES, CLIENTS = 2, 2, 3
 class ZopeFleet(Servers):
     """All processes, and the threads that ask; each fault ends with all servers started again."""
 
-    def __init__(self, folder, *, kind, plone=False):
+    def __init__(self, folder, *, kind):
         self.instances, self.clients = [], []
         eventlog = f"<eventlog>\n  <logfile>\n  path event.log\n  format {logs.FORMAT}\n  </logfile>\n</eventlog>"
         super().__init__(folder, kind=kind, number=SERVERS, blobs=True, eventlog=eventlog)
@@ -29,16 +29,13 @@ class ZopeFleet(Servers):
             prepare(connection.root())
         for number in range(INSTANCES):
             # One by one: the first one makes Zope's own objects.
-            home, makes_site = folder / f"zope{number}", plone and number == 0
-            self.instances.append(Instance(home, hosts=self.hosts, path=PATH, plone=plone, makes_site=makes_site))
+            self.instances.append(Instance(folder / f"zope{number}", hosts=self.hosts, path=PATH))
             wait_for(self.instances[-1].answers, 120, "Zope listens")
 
     def start_clients(self):
         """Begin to ask."""
         for number, instance in enumerate(self.instances):
-            self.clients += [
-                Client(f"client{number}{letter}", instance.port, instance.root) for letter in "abcdefgh"[:CLIENTS]
-            ]
+            self.clients += [Client(f"client{number}{letter}", instance.port) for letter in "abcdefgh"[:CLIENTS]]
 
     def wait_until_all_add(self, timeout=90):
         """Wait until each client has added an order that it began after now."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.soak.zope.logs import FORMAT
 from zkfleet.testing.zookeeper import free_port
 
-SITE = "site"
 ROOT = Path(__file__).parents[3]
 CONF = """%import zkfleet.zeo
 instancehome {home}
@@ -54,18 +53,12 @@ ZCML = """<configure xmlns="http://namespaces.zope.org/zope" xmlns:browser="http
   <five:loadProducts file="meta.zcml" />
   <five:loadProducts />
   <five:loadProductsOverrides />
-  <browser:page for="{context}" name="add-order" permission="zope.Public" class="{pages}" attribute="add" />
-  <browser:page for="{context}" name="show-order" permission="zope.Public" class="{pages}" attribute="show" />
+  <browser:page for="OFS.interfaces.IApplication" name="add-order" permission="zope.Public"
+      class="tests.soak.zope.published.Orders" attribute="add" />
+  <browser:page for="OFS.interfaces.IApplication" name="show-order" permission="zope.Public"
+      class="tests.soak.zope.published.Orders" attribute="show" />
 </configure>
 """
-ZOPE = {
-    "context": "OFS.interfaces.IApplication",
-    "pages": "tests.soak.zope.published.Orders",
-}
-PLONE = {
-    "context": "Products.CMFPlone.interfaces.IPloneSiteRoot",
-    "pages": "tests.soak.zope.plone.SiteOrders",
-}
 RUNS = "import sys; from Zope2.Startup.serve import main; sys.exit(main())"
 
 
@@ -75,23 +68,16 @@ class Instance:
     Args:
         home: its folder, which is made.
         hosts, path: where its ZEO servers are found.
-        makes_site: whether to make a Plone site first.
-        plone: whether its pages are those of a Plone site.
     """
 
-    def __init__(self, home, *, hosts, path, plone=False, makes_site=False):
+    def __init__(self, home, *, hosts, path):
         self.home, self.port = home, free_port()
-        self.root = f"/{SITE}" if plone else ""
         (home / "etc").mkdir(parents=True)
         (home / "etc/zope.conf").write_text(CONF.format(home=home, hosts=hosts, path=path))
-        (home / "etc/site.zcml").write_text(ZCML.format(**(PLONE if plone else ZOPE)))
+        (home / "etc/site.zcml").write_text(ZCML)
         log = str(home / "event.log")
         (home / "zope.ini").write_text(INI.format(home=home, port=self.port, log=log, format=FORMAT))
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        if makes_site:
-            command = [sys.executable, "-m", "tests.soak.zope.plone"]
-            with open(home / "site.output", "w") as output:
-                subprocess.run(command, cwd=home, env=environment, stdout=output, stderr=output, check=True)
         with open(home / "output", "w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", RUNS, "zope.ini"], cwd=home, env=environment, stdout=output, stderr=output

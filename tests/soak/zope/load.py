@@ -22,7 +22,6 @@ class Client:
     Args:
         name: its name, with which the names of its orders begin.
         port: of the instance.
-        root: what its pages' paths begin with.
 
     Attributes:
         requests: how many it made.
@@ -30,8 +29,8 @@ class Client:
         again: how often Zope ran a request again whose first run was committed.
     """
 
-    def __init__(self, name, port, root=""):
-        self.name, self._port, self._root = name, port, root
+    def __init__(self, name, port):
+        self.name, self._port = name, port
         self.requests, self.again, self.failures = 0, 0, []
         self._tried, self._acknowledged = [], []
         self._over = threading.Event()
@@ -78,9 +77,9 @@ class Client:
         try:
             if method == "POST":
                 kind = {"Content-Type": "application/x-www-form-urlencoded"}
-                connection.request("POST", f"{self._root}/{page}", form, kind)
+                connection.request("POST", f"/{page}", form, kind)
             else:
-                connection.request("GET", f"{self._root}/{page}?{form}")
+                connection.request("GET", f"/{page}?{form}")
             reply = connection.getresponse()
             text = reply.read().decode(errors="replace")
         except OSError as exc:
