@@ -24,12 +24,19 @@ class ZopeFleet(Servers):
         self.instances, self.clients = [], []
         eventlog = f"<eventlog>\n  <logfile>\n  path event.log\n  format {logs.FORMAT}\n  </logfile>\n</eventlog>"
         super().__init__(folder, kind=kind, number=SERVERS, blobs=True, eventlog=eventlog)
+        try:
+            self._start_instances()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_instances(self):
         self.wait_until_one_serves()
         with contextlib.closing(zeo.DB(self.hosts, PATH)) as db, db.transaction() as connection:
             prepare(connection.root())
         for number in range(INSTANCES):
             # One by one: the first one makes Zope's own objects.
-            self.instances.append(Instance(folder / f"zope{number}", hosts=self.hosts, path=PATH))
+            self.instances.append(Instance(self.folder / f"zope{number}", hosts=self.hosts, path=PATH))
             wait_for(self.instances[-1].answers, 120, "Zope listens")
 
     def start_clients(self):
