@@ -75,19 +75,18 @@ def test_a_signal_that_it_was_started_to_ignore_does_not_end_it(dev):
 
 BUSY_WITH_SIGNALS = """
 import faulthandler, itertools, signal
-import click
 from zkfleet.cli import dev, main
 
-delays, real = itertools.cycle(range(1, 41)), click.echo
-def echo(message=None, **options):
-    if str(message).startswith("127.0.0.1:"):  # it waits from now on
+delays = itertools.cycle(range(1, 41))
+def say(line="", **options):
+    if line.startswith("127.0.0.1:"):  # it waits from now on
         signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
         signal.setitimer(signal.ITIMER_REAL, next(delays) * 1e-6)
-click.echo, dev.LOOK_AGAIN = echo, 0.001
+dev.say, dev.LOOK_AGAIN = say, 0.001
 for _ in range(400):
     faulthandler.dump_traceback_later(5, exit=True)
     main(["dev", "--port", "0"], standalone_mode=False)
-real("all ended")
+print("all ended")
 """
 
 

@@ -74,10 +74,12 @@ class Marks:
             self._left.append(mark)
 
     def remove_all(self) -> None:
-        """Remove the marks of this session, without waiting."""
+        """Remove the marks of this session, without waiting; the last session removes their home, too."""
         with self._lock:
             going, self._free = self._free, []
         self._remove(going)
+        if going and self._session.is_linked:
+            self._session.send(Delete(self._at(HOME), -1), _ignore)  # refused while others have marks there
 
     def remove_others(self, root: str) -> None:
         """Remove the marks of whoever has `root` for a chroot, because that is to be deleted."""
