@@ -4,11 +4,13 @@ Run as a program: HOSTS PATH LOG TIMEOUT FILE, where FILE may be `-` for no stor
 all, and so no lock on a file: then nothing but the lease keeps two from serving at once.
 
 While it serves it writes to LOG, every two milliseconds, when it was allowed to
-commit, by the clock that all processes share.  SIGTERM drains.
+commit, by the clock that all processes share.  SIGTERM drains.  With a name in
+STANDING_IN_MACHINE it is of another machine, where nobody here can see it die.
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -71,10 +73,13 @@ class Log:
 class Process:
     """A server process of a test."""
 
-    def __init__(self, hosts, log, *, timeout=2.0, file="-"):
+    def __init__(self, hosts, log, *, timeout=2.0, file="-", machine=""):
         arguments = [hosts, PATH, log.file, timeout, file]
         self.log = log
-        self.process = subprocess.Popen([sys.executable, "-m", "tests.zeo.standing_in", *map(str, arguments)])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.zeo.standing_in", *map(str, arguments)],
+            env={**os.environ, "STANDING_IN_MACHINE": machine},
+        )
         self.pid = self.process.pid
 
     @property
@@ -146,6 +151,8 @@ def main(hosts, path, file_of_log, timeout, file):
     logging.basicConfig(
         level=os.environ.get("STANDING_IN_LOG", "CRITICAL"), format="%(asctime)s %(process)d %(message)s"
     )
+    if machine := os.environ.get("STANDING_IN_MACHINE"):
+        socket.gethostname = lambda: machine
     log = Log(Path(file_of_log))
     with zkfleet.connect(hosts, session_timeout=float(timeout), wait=True) as registry:
         server = StandIn(log, file)

@@ -57,16 +57,16 @@ def start(zookeeper, log):
 
 
 @pytest.fixture
-def pair(start, log, tmp_path):
+def pair(start, log, tmp_path, request):
     """Two servers of one file storage: the one that serves, and its standby."""
-    first = start(file=tmp_path / "Data.fs")
+    first = start(file=tmp_path / "Data.fs", machine=getattr(request, "param", ""))
     wait_for(lambda: first.serves)
     second = start(file=tmp_path / "Data.fs").wait_until("waiting")
     return first, second
 
 
-def test_the_holder_is_killed(pair, log):
-    # Its parent, who is this test, does not ask for it: so nobody can tell that it is dead.
+@pytest.mark.parametrize("pair", ["elsewhere"], indirect=True)
+def test_the_holder_is_killed_on_another_machine(pair, log):
     first, second = pair
     began = time.monotonic()
     first.send(signal.SIGKILL)
@@ -75,11 +75,13 @@ def test_the_holder_is_killed(pair, log):
     log.check_one_at_a_time()
 
 
-def test_the_death_of_a_holder_on_the_same_machine_is_seen_before_its_session_is_over(pair, log):
+@pytest.mark.parametrize("is_reaped", [True, False], ids=["", "zombie"])
+def test_the_death_of_a_holder_on_the_same_machine_is_seen_before_its_session_is_over(pair, log, is_reaped):
     first, second = pair
     began = time.monotonic()
     first.send(signal.SIGKILL)
-    first.process.wait(5)
+    if is_reaped:
+        first.process.wait(5)
     wait_for(lambda: second.serves)
     assert log.reigns()[1][0] - began < RENEWED_EVERY * TIMEOUT + 0.5
     log.check_one_at_a_time()
