@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.server import Delay, ServerProtocol
 from ZEO.StorageServer import ZEOStorage, run_in_thread
+from ZODB.POSException import ConflictError
 from ZODB.serialize import referencesf
 
 from zkfleet.errors import BadInput
@@ -174,14 +175,21 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
 
     def _vote(self, delay: Any = None) -> Any:
         self._with_blobs = frozenset(oid for oid, *_ in self.blob_log) if is_on(BLOB_RECORDS) else ()
-        return super()._vote(delay)
+        with self.server.missing_classes[self.storage_id].watched():
+            return super()._vote(delay)
 
     def _store(self, oid: bytes, serial: bytes, data: bytes, blobfile: str | None = None) -> None:
         # A client sends the record of a blob twice, alone and with the blob.  If
         # both are stored, FileStorage takes its index for wrong at the next start
         # and scans the whole file, which takes minutes where a site is big.
-        if blobfile is not None or oid not in self._with_blobs:
+        if blobfile is None and oid in self._with_blobs:
+            return
+        try:
             super()._store(oid, serial, data, blobfile)
+        except ConflictError:
+            # ZODB is silent where a class is mentioned and none of its objects is there.
+            self.server.missing_classes[self.storage_id].look_at(data)
+            raise
 
     def notify_disconnected(self) -> None:
         """Abort what the client had begun; the lock is given back even if that fails."""

@@ -16,6 +16,7 @@ from ZEO.StorageServer import StorageServer
 
 from zkfleet.spelling import get_logger
 from zkfleet.zeo.arrivals import Encrypted, Room, most_connections
+from zkfleet.zeo.conflicts import CONFLICTS, MissingClasses
 from zkfleet.zeo.connections import BLOB_RECORDS, CONNECTIONS, GIVE_BACK, ClientStorageSide, Connection
 from zkfleet.zeo.described import LOCK_HOLDER, PACK
 from zkfleet.zeo.insides import Repair, is_on
@@ -59,7 +60,7 @@ ENDING = Repair(
 )
 RUNNING: set["RepairedServer"] = set()
 """Those of this process that serve now."""
-REPAIRS = (BLOB_RECORDS, GIVE_BACK, TIMEOUTS, PACKS)
+REPAIRS = (BLOB_RECORDS, CONFLICTS, GIVE_BACK, TIMEOUTS, PACKS)
 REQUIRED = (CONNECTIONS, ENDING)
 
 
@@ -129,6 +130,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         draining: whether it is about to end.
         packs: of its storages.
         pack_guard: what stops them.
+        missing_classes: what conflicts in each storage have been lacking.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         self.connections: set[Connection] = set()
         self.draining, self.packs = False, Packs(storages)
         self.pack_guard = PackGuard(storages, may_commit)
+        self.missing_classes = {name: MissingClasses(name) for name in storages}
         self._end: asyncio.Task[None] | None = None
         ours = is_on(TIMEOUTS)
         theirs = None if ours else transaction_timeout
