@@ -111,7 +111,13 @@ def test_what_is_pure_does_nothing(module):
 
 
 # These set what loggers of others do, and write nothing.
-OF_OTHERS = {"zkfleet.cli.zeo_check", "zkfleet.monitor.process", "zkfleet.zeo.conflicts", "zkfleet.zeo.loads"}
+OF_OTHERS = {
+    "zkfleet.cli.zeo_check",
+    "zkfleet.monitor.process",
+    "zkfleet.zeo.conflicts",
+    "zkfleet.zeo.loads",
+    "zkfleet.zeo.probes",
+}
 
 
 def callers(*names):

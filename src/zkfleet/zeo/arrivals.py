@@ -8,6 +8,7 @@ Everything is done on the server's loop.
 """
 
 import asyncio
+import logging
 import os
 import resource
 import socket
@@ -109,7 +110,9 @@ class Encrypted(asyncio.Protocol):
                 lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=seconds
             )
         except OSError as exc:
-            logger.info("tls_failed peer=%s reason=%s", connection.name, exc)
+            # A health check that only looks whether somebody listens does not begin to speak TLS.
+            level = logging.DEBUG if isinstance(exc, ConnectionError) else logging.INFO
+            logger.log(level, "tls_failed peer=%s reason=%s", connection.name, exc)
 
     def _done(self, accepted: socket.socket) -> None:
         # The task may have been cancelled before it began.

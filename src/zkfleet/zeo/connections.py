@@ -103,6 +103,7 @@ CONNECTIONS = Repair(
         "ZEO.StorageServer:ZEOStorage.__init__ sets server",
         "ZEO.StorageServer:ZEOStorage.connection",
         "ZEO.StorageServer:ZEOStorage.log_label",
+        "ZEO.StorageServer:ZEOStorage.log(msg, level, exc_info)",
         "ZEO.StorageServer:ZEOStorage.set_client_label(label)",
         "ZEO.StorageServer:ZEOStorage.storage_id",
         "ZEO.StorageServer:ZEOStorage.get_info",
@@ -159,6 +160,10 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
             self.storage.pack(time, referencesf, gc=gc)
             self.log(f"pack(time={time!r}, gc={gc}) complete")
             self.server.broadcast_info(self.storage_id, self.get_size_info())
+
+    def log(self, msg: str, level: int = logging.INFO, exc_info: Any = False) -> None:
+        """Log; whoever has not registered is a probe, perhaps, and there are many of them."""
+        super().log(msg, level if self.storage is not None else logging.DEBUG, exc_info)
 
     def presented(self) -> str:
         """Return who the client is, and what its transaction says of itself."""
@@ -306,6 +311,7 @@ class Connection(ServerProtocol):  # type: ignore[misc]
             if self.has_registered:
                 self._doorway = None
                 self._end_deadline()
+                logger.info("client_registered peer=%s storage=%s", self.name, self.zeo_storage.storage_id)
                 self.data_received = self._take_all
         if data and not self.closed:
             self._take_all(data)

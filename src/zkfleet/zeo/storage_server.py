@@ -22,6 +22,7 @@ from zkfleet.zeo.described import LOCK_HOLDER, PACK
 from zkfleet.zeo.insides import Repair, is_on
 from zkfleet.zeo.pack_guard import PackGuard
 from zkfleet.zeo.packs import PACKS, Packs
+from zkfleet.zeo.probes import PROBES, lower_greetings
 
 logger = get_logger(__name__)
 
@@ -60,7 +61,7 @@ ENDING = Repair(
 )
 RUNNING: set["RepairedServer"] = set()
 """Those of this process that serve now."""
-REPAIRS = (BLOB_RECORDS, CONFLICTS, GIVE_BACK, TIMEOUTS, PACKS)
+REPAIRS = (BLOB_RECORDS, CONFLICTS, GIVE_BACK, TIMEOUTS, PACKS, PROBES)
 REQUIRED = (CONNECTIONS, ENDING)
 
 
@@ -153,6 +154,7 @@ class RepairedServer(StorageServer):  # type: ignore[misc]
         self.pack_guard = PackGuard(storages, may_commit)
         self.missing_classes = {name: MissingClasses(name) for name in storages}
         self._end: asyncio.Task[None] | None = None
+        lower_greetings()
         ours = is_on(TIMEOUTS)
         theirs = None if ours else transaction_timeout
         super().__init__(address, storages, Acceptor=RepairedAcceptor, transaction_timeout=theirs, **options)
