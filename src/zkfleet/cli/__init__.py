@@ -10,7 +10,7 @@ commands and is loaded when one of them is asked for, so `--help` is quick.
     run, launcher     run a server and keep it registered: the shell, the decisions
     demo, programs    a fleet to look at
     dev               a ZooKeeper without Java
-    zeo               zeo serve, status, check, identify; zkzeo-nagios
+    zeo               the group of zeo_serve, zeo_status, zeo_check, zeo_identify and zeo_pack; zkzeo-nagios
     monitor, prompt   ask one process, many of them, or one again and again
     certificates, zeo_options, monitor_options    how ZEO servers and monitors are reached by those who ask
     top, frame        a live view of the fleet: the shell, what is shown

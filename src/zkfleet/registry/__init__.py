@@ -4,14 +4,20 @@ The room that speaks with ZooKeeper, and the only one that knows kazoo.  Enter
 here: `connect` opens a session and returns a `Registry`, whose verbs return
 live views, registrations and plans.
 
-    connecting, hosts, session, wire    the ensemble, the link, what travels on it
-    reads, readings          what is asked in one breath; views and links as such questions (pure)
+    connecting, hosts        which ensemble, and how it is reached
+    session, tap, wire       the link, and what travels on it
+    patience, pacing         how long a member is waited for (pure), and the shell that waits
+    refusals                 why no member lets us in
+    reads, readings, subtree what is asked in one breath; views, links and trees as such questions (pure)
+    formats                  where a provider of any library listens (pure)
     hub, callbacks           the threads: one that owns all state, one for users' callbacks
     agenda, following, views live views: what to read next (pure), keeping it, the faces
     claim, registrar, registration    registrations: what to do next (pure), doing it, the face
+    identity, acls           which process wrote a registration; who may change it
     locks                    locks: registrations of a name that is waited for
-    changing, trees, walking, doctor    what is asked or changed once
-    announcer                what registers a server however late ZooKeeper comes
+    writing, marks, proof    each write once: sending it, its mark, what the mark proves (pure)
+    changing, applying, trees, walking, doctor    what is asked or changed once
+    announcer                registers a server, however late ZooKeeper comes
     life, registry           the session from its beginning to its end; the object that users hold
     aio                      all of it for asyncio
 """

@@ -8,9 +8,9 @@ client.
     values   Python literals that JSON can hold; never evaluated
     parser, printer   text to nodes and back
     links    following node links and property links
-    plan     what must change so that one tree becomes the other
+    plan     what must change so that one tree becomes the other; `plan_text` shows it and keeps it
     graph    services and the links between them, as pictures
-    validate all that is wrong with a text, links included
+    validate all that is wrong with a text, links included; each is a `problem`
 """
 
 from zkfleet.tree.acl import OPEN, READ_ONLY, Acl, parse_acl

@@ -17,12 +17,14 @@ and this is the only room that knows ZEO's insides.
     requests                 how requests get to the one in use
     move                     from one server to another so that nobody notices
     reasons                  why each server could not be had, and until when it rests (pure)
+    loads                    what ZODB's log says of a load without a server
     silence, boundary        is the other side there (pure); is no transaction under way
     kernel                   what the kernel does about silence, and knows of a connection
     connected                when a storage is connected again
     statistics               what a client knows of its cache, and of its server
     outcomes                 whether a commit happened whose reply was lost
-    packs, packer            which storages a server packs; packing the database of a path
+    packs, pack_guard        which storages a server packs; no pack outlives its server
+    packer                   packing the database of a path
     asking, surveying        what a server says of itself, asked from outside; and all of a path
     status, checking         what to make of it: a table, a Nagios plugin's answer (pure)
     earlier                  what was said the last time
@@ -31,11 +33,13 @@ and this is the only room that knows ZEO's insides.
     inside                   what goes on in the servers of this process
     databases                which database a storage holds
     oid_supply               which ids it gives to new objects
+    conflicts                what a server logs if it lacks the class for a conflict
     roots, sidecar           how that is kept in the data, and beside them
     identities               who says which database it is, and who may change that
     transience               which storages are new databases at each start
     server, runner           the door for those who embed a server; a process of it
-    settings                 how a server is configured
+    settings, monitored      how a server and its monitor are configured
+    openings                 why a storage does not open
     service                  what is opened and closed with it:
     serving, announcing      storages on a thread; how the world learns of them
     lease, duty, standby     one of several servers serves: until when, what to do (both pure), doing it

@@ -29,7 +29,7 @@ def announcer(fleet: Fleet, monitor: MonitorSettings) -> "Announcer":
     """
     from zkfleet.registry import connect
     from zkfleet.registry.announcer import Announcer
-    from zkfleet.registry.connecting import client_options, milliseconds
+    from zkfleet.registry.connecting import check_options, milliseconds
 
     session_timeout = SESSION_TIMEOUT
     if fleet.session_timeout is not None:
@@ -37,7 +37,7 @@ def announcer(fleet: Fleet, monitor: MonitorSettings) -> "Announcer":
             session_timeout = milliseconds(fleet.session_timeout)
     auth, tls = _credentials(fleet), _tls(fleet)
     with naming("zookeeper"):
-        client_options(fleet.hosts, auth=auth, tls=tls)
+        check_options(fleet.hosts, auth=auth, tls=tls)
     _check_advertised(fleet, monitor)
 
     def connected_within(seconds: float) -> "Registry":

@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,23 +44,11 @@ def process_starting(_event: Any) -> None:
     """Add the utilities that there are, and start the monitor."""
     add_utilities()
     place = _place()
-    with _hint_in_traceback(), naming(place) if place else contextlib.nullcontext():
+    with naming(place) if place else contextlib.nullcontext():
         said = configured(_sections())
         monitor = _start_anywhere() if said is None else _start(said)
     if monitor:
         _close_at_sigterm(monitor)
-
-
-@contextlib.contextmanager
-def _hint_in_traceback() -> Iterator[None]:
-    """Have Zope, which shows a traceback and ends, show what to do as well."""
-    try:
-        yield
-    except BadInput as exc:
-        note = f"hint: {exc.hint}"
-        if exc.hint and note not in getattr(exc, "__notes__", ()):
-            exc.add_note(note)
-        raise
 
 
 def _start_anywhere() -> Monitor | Literal[False]:
