@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from zkfleet.endpoints import Endpoint, is_wildcard, parse_endpoint
+from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
-from zkfleet.interfaces import choose_reachable, find_interfaces
 from zkfleet.spelling import get_logger
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.oid_supply import skip_given_oids
 from zkfleet.zeo.openings import check_blobs, explained
+from zkfleet.zeo.ports import listened_at
 from zkfleet.zeo.settings import Settings
 from zkfleet.zeo.storage_server import RepairedServer
 from zkfleet.zeo.transience import is_transient
@@ -67,16 +67,17 @@ class Serving:
             self.tids = {name: it.lastTransaction().hex() for name, it in self._storages.items()}
             self.read_only = {name for name, it in self._storages.items() if settings.read_only or it.isReadOnly()}
             self.transient = {name for name, it in self._storages.items() if is_transient(it)}
-            self._server = RepairedServer(
-                _listened_at(settings.address),
-                self._storages,
-                identities=self.databases,
-                transient=self.transient,
-                may_commit=may_commit,
-                read_only=settings.read_only,
-                max_connections=settings.max_connections,
-                **settings.options,
-            )
+            with listened_at(settings.address) as address:
+                self._server = RepairedServer(
+                    address,
+                    self._storages,
+                    identities=self.databases,
+                    transient=self.transient,
+                    may_commit=may_commit,
+                    read_only=settings.read_only,
+                    max_connections=settings.max_connections,
+                    **settings.options,
+                )
             undo.pop_all()
         self.address = _address(settings.address, self._server.acceptor.addr)
         self._thread = threading.Thread(target=self._run, name=f"zeo {self.address}", daemon=True)
@@ -134,19 +135,6 @@ def _opened(name: str, opener: Callable[[], Any], undo: ExitStack) -> Any:
     skip_given_oids(storage)
     logger.info("storage_opened name=%s storage=%s", name, storage.getName())
     return storage
-
-
-def _listened_at(asked: tuple[str, int] | str) -> tuple[str, int] | str:
-    """Return where ZEO is to listen: at a blank host asyncio listens to IPv4 and IPv6, and at [::] to IPv6 alone."""
-    if isinstance(asked, str) or not is_wildcard(asked[0]):
-        return asked
-    host, port = asked
-    if ":" in host and port:
-        return "", port
-    # At port 0 each family gets a port of its own, and ZEO tells that of IPv4, which may not be here.
-    if not host and not port and all(one.version == 6 for one in choose_reachable(find_interfaces(), only_ipv4=True)):
-        return "::", 0
-    return asked
 
 
 def _identified(name: str, storage: Any, read_only: bool) -> str:
