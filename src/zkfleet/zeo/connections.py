@@ -8,6 +8,7 @@ loop.  Who may be connected, and until when, is up to `storage_server`.
 import asyncio
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,7 @@ CONNECTIONS = Repair(
         "ZEO.StorageServer:ZEOStorage.set_client_label(label)",
         "ZEO.StorageServer:ZEOStorage.storage_id",
         "ZEO.StorageServer:ZEOStorage.get_info",
+        "ZEO.StorageServer:ZEOStorage.sendBlob(oid, serial)",
         "ZEO.StorageServer:ZEOStorage._clear_transaction",
         "ZEO.StorageServer:LockManager.__init__ sets locked",
         "ZEO.StorageServer:StorageServer.__init__ sets lock_managers",
@@ -164,6 +166,12 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     def log(self, msg: str, level: int = logging.INFO, exc_info: Any = False) -> None:
         """Log; whoever has not registered is a probe, perhaps, and there are many of them."""
         super().log(msg, level if self.storage is not None else logging.DEBUG, exc_info)
+
+    def sendBlob(self, oid: bytes, serial: bytes) -> int:  # noqa: N802  the name is ZEO's
+        """Send a blob; the answer, which comes after it, is its size in bytes, for who checks that it is whole."""
+        size = os.path.getsize(self.storage.loadBlob(oid, serial))
+        super().sendBlob(oid, serial)
+        return size
 
     def presented(self) -> str:
         """Return who the client is, and what its transaction says of itself."""

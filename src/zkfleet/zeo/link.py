@@ -25,10 +25,12 @@ from ZODB.utils import z64
 
 from zkfleet.errors import BadInput, ServerBehind, WrongDatabase
 from zkfleet.spelling import get_logger
+from zkfleet.zeo import downloads
 from zkfleet.zeo.blobs import check_shared
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.cache_file import Kept
 from zkfleet.zeo.candidates import Candidate, Choice
+from zkfleet.zeo.downloads import Downloads
 from zkfleet.zeo.insides import Repair
 from zkfleet.zeo.move import ALL_MAY_WAIT, WHAT_IS_UNDER_WAY_MAY_TAKE, NotNow, caught_up, standstill
 from zkfleet.zeo.options import Settings
@@ -49,6 +51,7 @@ FOLLOWING = Repair(
     "addresses are followed by new_addr, which may break waiting calls; silent servers are not noticed",
     (
         *NEEDS,
+        *downloads.NEEDS,
         CLIENT + "ClientThread(addrs, client, cache, storage_key, read_only, timeout, ssl, ssl_server_hostname)",
         CLIENT + "ClientRunner.load_before(oid, tid)",
         CLIENT + "ClientRunner.setup_delegation(loop)",
@@ -133,7 +136,20 @@ class Link(RequestingIO):
         self._sought_since = self.loop.time()
         self._gone_since: float | None = None
         self._stays_until, self._warned_of_blobs = 0.0, False
+        self._take_downloads_over()
         self._watch = self.loop.create_task(self._look_now_and_then())
+
+    # ZEO has put its storage's methods here, for the messages of those names.
+    def _take_downloads_over(self) -> None:
+        storage = self.client
+
+        def note(size: int) -> None:
+            storage._blob_data_bytes_loaded += size
+            storage._check_blob_size(storage._blob_data_bytes_loaded)
+
+        self.downloads = Downloads(lambda oid, serial: str(storage.fshelper.getBlobFilename(oid, serial)), note)
+        self.receiveBlobStart, self.receiveBlobChunk = self.downloads.start, self.downloads.add
+        self.receiveBlobStop = self.downloads.stop
 
     # -- following
 

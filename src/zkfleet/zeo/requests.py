@@ -18,6 +18,7 @@ from ZEO.asyncio.client import ClientIO, ClientThread
 from ZEO.Exceptions import ClientDisconnected
 
 from zkfleet.spelling import get_logger
+from zkfleet.zeo.downloads import Downloads
 
 if TYPE_CHECKING:
     from zkfleet.zeo.peer import Peer
@@ -56,10 +57,12 @@ class RequestingIO(ClientIO):  # type: ignore[misc]  # ZEO has no types
 
     Attributes:
         loss: which server was lost last, and why; "" if none was.
+        downloads: the blobs that are on their way from the server.
     """
 
     loop: asyncio.AbstractEventLoop
     protocol: "Peer | None"
+    downloads: Downloads
     loss = ""
 
     def gone(self) -> ClientDisconnected:
@@ -79,7 +82,16 @@ class RequestingIO(ClientIO):  # type: ignore[misc]  # ZEO has no types
         peer = await self._server(timeout)
         if _is_elsewhere(peer, method, args):
             raise self.gone()
+        if method == "sendBlob":
+            return await self._download(peer, *args)
         return await peer.call_sync(method, args)
+
+    async def _download(self, peer: "Peer", oid: bytes, serial: bytes) -> None:
+        try:
+            size = await peer.call_sync("sendBlob", (oid, serial))
+            self.downloads.finish(oid, serial, size)
+        finally:
+            self.downloads.drop(oid, serial)
 
     async def load_before_co(self, oid: bytes, tid: bytes, timeout: float) -> Any:
         """Load a revision from the cache, or from the server when there is one."""
