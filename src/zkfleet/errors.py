@@ -338,7 +338,7 @@ class WrongDatabase(ZkfleetError):
     def __init__(self, address: str, *, found: str, expected: str, transient: bool = False) -> None:
         self.address, self.found, self.expected, self.transient = address, found, expected, transient
         known = "two different databases are registered under one path, or a copy took the place of the original"
-        renewed = "its storage is in memory, and new at each start: open the database anew, or with on_behind='clear'"
+        renewed = "its storage is in memory and new at each start: open the database again, or use on_behind='clear'"
         super().__init__(
             f"{address}: it serves the database {found}, and {expected} is expected",
             hint=renewed if transient else known,

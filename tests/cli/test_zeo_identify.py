@@ -68,7 +68,7 @@ def test_it_shows_what_the_registered_servers_say(run, file, config, registry):
 def test_without_zookeeper_it_shows_the_rest(run, file, config):
     done = run(config, "-z", "127.0.0.1:1", "--timeout", "0.2")
     assert known(file).root in done.stdout
-    assert "servers are not heard" in done.stderr
+    assert "registered servers are not shown" in done.stderr
 
 
 def test_data_that_are_served_are_shown_and_not_changed(run, file):
@@ -105,7 +105,7 @@ def test_after_a_restore_what_the_others_know_is_accepted(run, file, config, reg
 
 def test_there_may_be_nothing_to_accept(run, file):
     file.with_name("Data.fs.zkfleet").unlink()
-    assert "nobody but the data" in run(file, "--accept", code=1).stderr
+    assert "only the data have an identity" in run(file, "--accept", code=1).stderr
 
 
 def test_of_several_storages_one_is_named(run, file, tmp_path):

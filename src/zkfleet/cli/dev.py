@@ -35,7 +35,8 @@ def dev_command(
 ) -> None:
     """Run a ZooKeeper for development and tests: in memory, without Java, not for production.
 
-    Its connection string, for this machine, is written to stdout once it answers.  A tree is there before it listens.
+    Its connection string, for this machine, is written to stdout once it answers.
+    The tree is imported before it listens.
     """
     if not is_loopback(host):
         where = "this machine" if is_wildcard(host) else host

@@ -121,7 +121,7 @@ def get_command(ensemble: Ensemble, path: str, name: str | None, form: str) -> N
 @with_ensemble
 @with_errors
 def set_command(ensemble: Ensemble, path: str, assignments: tuple[str, ...]) -> None:
-    """Set properties of the node at PATH; the others stay.  What a server has registered is the server's to change.
+    """Set properties of the node at PATH; the others stay.  Only a server changes what it has registered.
 
     Values are Python literals: threads=4 debug=True comment="'some text'"
     """
@@ -158,7 +158,7 @@ def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
 def rm_command(ensemble: Ensemble, path: str, recursive: bool, force: bool, dry_run: bool, form: str) -> None:
     """Delete the node, or the link, at PATH; what a link leads to stays.
 
-    A server that is registered stays so: its node is kept, and if it is deleted by -f the server registers again.
+    The node of a registered server is kept.  If -f deletes it, the server registers again.
     """
     with ensemble.connect() as registry:
         try:

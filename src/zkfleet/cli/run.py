@@ -237,7 +237,7 @@ class Runner:
 def _tell_of_background(endpoint: Endpoint) -> None:
     error = BadInput(
         f"the command ended, and something takes connections at {endpoint} still: it is not registered any more",
-        hint="a server that goes into the background leaves `zkfleet run`: have it run in the foreground",
+        hint="run the server in the foreground: `zkfleet run` cannot watch one that goes into the background",
     )
     report(error)
 

@@ -1,4 +1,4 @@
-"""zkfleet zeo identify: which database that is, by whom, and how a person says so."""
+"""zkfleet zeo identify: show the identity of a database, and change it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ HEADINGS = ("STORAGE", "IDENTITY", "SAID BY")
 
 @click.command("identify")
 @click.argument("target", metavar="CONFIG|FILE|PATH")
-@click.option("-s", "--storage", default="", metavar="NAME", help="Of this storage alone.")
+@click.option("-s", "--storage", default="", metavar="NAME", help="Only this storage.")
 @click.option("--set", "given", metavar="IDENTITY", help="Give the data this identity.")
-@click.option("--accept", is_flag=True, help="Give the data the identity that all others know.")
+@click.option("--accept", is_flag=True, help="Give the data the identity that the others have.")
 @click.option("--new", is_flag=True, help="Give the data a new identity: a copy becomes a database of its own.")
 @with_format
 @with_ensemble
@@ -31,11 +31,11 @@ HEADINGS = ("STORAGE", "IDENTITY", "SAID BY")
 def identify_command(
     ensemble: Ensemble, target: str, storage: str, given: str | None, accept: bool, new: bool, form: str
 ) -> None:
-    """Show who says which database that is, and change what the data say.
+    """Show the identity of a database, and change it in the data.
 
-    CONFIG is a ZEO server's configuration, FILE a FileStorage's, PATH the node
-    of a service, whose servers are heard.  To change what the data say, stop
-    their server first.
+    CONFIG is a ZEO server's configuration, FILE a FileStorage's file, PATH the
+    node of a service, of which the registered servers are shown.  Stop the
+    server before you change the identity.
     """
     from zkfleet.zeo.identities import accepted, databases_of, new_identity, words_in, words_of, write
 
@@ -69,7 +69,7 @@ def _registered(ensemble: Ensemble, path: str) -> dict[str, "Described"]:
 
 
 def _of_servers(ensemble: Ensemble, found: "Databases", names: Sequence[str]) -> list["Word"]:
-    """Return what the servers at the paths of a configuration say; that there is no ZooKeeper is only told."""
+    """Return the identities at the servers of a configuration's paths; warn if ZooKeeper does not answer."""
     from zkfleet.zeo.identities import words_in
 
     zookeeper = found.settings.zookeeper if found.settings else None
@@ -81,18 +81,18 @@ def _of_servers(ensemble: Ensemble, found: "Databases", names: Sequence[str]) ->
         try:
             servers = _registered(where, path)
         except ZkfleetError as exc:
-            say(f"servers are not heard: {exc}", err=True)
+            say(f"registered servers are not shown: {exc}", err=True)
             break
         words += [word for name in here for word in words_in(servers, name)]
     return words
 
 
 def emit_words(form: str, words: Sequence["Word"]) -> None:
-    """Show who says what; words that differ are told of."""
+    """Show the identities, and whether they differ."""
     rows = [HEADINGS, *((word.storage, word.identity or "-", word.by) for word in words)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     emit(form, lines, [dataclasses.asdict(word) for word in words])
     for name in sorted({word.storage for word in words}):
         if len({word.identity for word in words if word.storage == name}) > 1:
-            say(f"! storage {name!r}: they do not agree; --accept or --set changes what the data say", err=True)
+            say(f"! storage {name!r}: they do not agree; --accept or --set changes the identity in the data", err=True)

@@ -46,8 +46,9 @@ def pack_command(
 ) -> None:
     """Pack the database of the ZEO servers that are registered at PATH.
 
-    The server that writes does it, and is waited for.  After --wait seconds, or
-    Ctrl-C, the server goes on with it.  --gc and --no-gc need a server of zkfleet.
+    The server that writes packs, and the command waits for it.  After --wait
+    seconds, or Ctrl-C, the server continues.  --gc and --no-gc need a server of
+    zkfleet.
     """
     with ensemble.connect() as registry, progress("packing") as show:
         done = pack(

@@ -1,9 +1,9 @@
-"""How does the world learn of a server, however late ZooKeeper comes?
+"""How is a server registered, however late ZooKeeper comes?
 
-A thread that connects and registers, and logs what keeps it from that: at once,
-then rarely, and when it is over.  Once registered, the registry keeps it so;
-nothing that happens to ZooKeeper ends the server.  ZEO servers and monitors that
-a file configures use it.
+A thread connects and registers.  It logs what prevents this: at once, then once a
+minute, and when it is over.  After that the registry keeps the server registered;
+nothing that happens to ZooKeeper ends the server.  ZEO servers use it, and
+monitors that are configured in a file.
 """
 
 import threading
@@ -22,7 +22,7 @@ from zkfleet.spelling import get_logger
 
 logger = get_logger(__name__)
 
-# Seconds that connecting may take: little at first, so that a person hears soon of it.
+# Seconds that connecting may take: few at first, so that the log has a problem soon.
 PATIENCE = (2.0, 5.0)
 LONGEST_PATIENCE = 15.0
 RETRY_AFTER = 1.0
@@ -47,13 +47,13 @@ class Claim:
 
 
 class Concern:
-    """Something that is told at once, then rarely, and when it is over."""
+    """A problem that is logged at once, then once a minute, and when it is over."""
 
     def __init__(self, about: str) -> None:
         self._about, self._now, self._again = about, "", 0.0
 
     def is_now(self, problem: str) -> None:
-        """Say what the problem is; "" for none."""
+        """Take the present problem; "" for none."""
         if problem and (problem != self._now or time.monotonic() >= self._again):
             logger.warning("not_registered_yet path=%s reason=%s", self._about, problem)
             self._again = time.monotonic() + TELL_AGAIN
@@ -116,7 +116,7 @@ class Announcer:
             self._register()
 
     def begin_to_withdraw(self) -> list[Registration]:
-        """Let what is registered be taken out, without waiting for it; returns what that was."""
+        """Begin to remove what is registered, without waiting; return what that was."""
         with self._lock:
             self._claims = ()
             registrations, self._registrations = self._registrations, []
@@ -125,11 +125,11 @@ class Announcer:
         return registrations
 
     def withdraw(self) -> None:
-        """Take out what is registered, if ZooKeeper answers soon."""
+        """Remove what is registered, if ZooKeeper answers soon."""
         _close(self.begin_to_withdraw())
 
     def close(self) -> None:
-        """Take everything out of ZooKeeper, if it answers soon, and end.  Twice is fine."""
+        """Remove everything from ZooKeeper, if it answers soon, and end.  Twice is fine."""
         with self._lock:
             self._over.set()
             registrations, self._registrations = self._registrations, []
@@ -150,7 +150,7 @@ class Announcer:
                 self.concern.is_now(str(next(filter(None, problems), "")))
 
     def _connect(self) -> bool:
-        """Try until there is a registry, or nobody wants one any more."""
+        """Try until there is a registry, or until `close` is called."""
         if self._given is not None:
             return True
         for patience in chain(PATIENCE, repeat(LONGEST_PATIENCE)):
@@ -192,4 +192,4 @@ def _close(ours: Sequence[Registry | Registration]) -> None:
         try:
             one.close(DEREGISTER_WITHIN)
         except ZkfleetError as exc:
-            logger.warning("not_deregistered reason=%s: its session's end must do", exc)
+            logger.warning("not_deregistered reason=%s: it is removed when its session ends", exc)

@@ -2,7 +2,7 @@
 
 Compare and set: read the node and its version, make the new properties, write
 them on condition that the version is still that one, and begin again if not.
-What became of a write whose reply was lost is `writing`'s to find out.
+`writing` finds out what became of a write whose reply was lost.
 """
 
 import random
@@ -78,15 +78,15 @@ def change_properties(writer: Writer, path: str, change: Change) -> tuple[str, i
 
 
 def _check_not_registered(session: Session, path: str, found: readings.Configuration) -> None:
-    """See to it that nobody writes what the owner of a registration would undo, or what its session takes along.
+    """Refuse a write that the owner of a registration would undo, or that would end with its session.
 
-    Ephemeral nodes of this session that are no registrations are left to whoever made them.
+    Ephemeral nodes of this session that are no registrations may be written.
     """
     if not found.owner or (found.owner == session.session_id and path not in session.tap.holders):
         return
     who = " ".join(f"{name}={found.raw[name]!r}" for name in ("pid", "host") if name in found.raw)
     raise RegistrationConflict(
-        f"{path} is registered by a live session, 0x{found.owner:x} {who}".rstrip() + ": it says what its owner says",
+        f"{path} is registered by a live session, 0x{found.owner:x} {who}".rstrip() + ": only its owner changes it",
         hint="change it where it is registered: `update()` of its registration, the options of its server; "
         f"or set the property at {paths.split(path)[0]}",
     )

@@ -19,7 +19,7 @@ DEFAULT_PACKET_LIMIT = wire.PACKET_LIMIT
 # ZooKeeper counts milliseconds in 31 bits.
 LONGEST = 2_000_000
 SHORTEST_WRITTEN = 1000
-"""Milliseconds in a file: fewer were meant as seconds."""
+"""Milliseconds in a file: a smaller number was probably meant as seconds."""
 
 # kazoo tells of every lost connection, twice a second while there is none; the
 # hub tells of those that matter, once.
@@ -53,8 +53,8 @@ def connect(
         client: a kazoo client to use instead; it is not closed.
         after_fork: what a child process meets that uses this registry: an
             `"error"`, or `"reconnect"` for a session of its own.
-        jute_maxbuffer: bytes, as all members have it: no packet of ours is
-            larger.  If theirs is smaller, they close the connection.
+        jute_maxbuffer: the packet limit of all members, in bytes: we send no larger
+            packet.  If their limit is smaller, they close the connection.
 
     Raises:
         ConnectFailed: no ZooKeeper answered.
@@ -112,10 +112,10 @@ def check_options(
 
 
 def milliseconds(text: str) -> float:
-    """Return the seconds of a session timeout that a file has in milliseconds.
+    """Return the seconds of a session timeout that a file gives in milliseconds.
 
     Raises:
-        BadInput: it is no number, or too small or large a one.
+        BadInput: it is no number, or it is too small or too large.
     """
     try:
         number = float(text)
@@ -139,7 +139,7 @@ def _check_packet_limit(limit: object) -> None:
     if not isinstance(limit, int) or isinstance(limit, bool) or not least <= limit <= most:
         raise BadInput(
             f"jute_maxbuffer is a number of bytes from {least:,} to {most:,}, not {limit!r}",
-            hint=f"it is what the members were started with, {DEFAULT_PACKET_LIMIT:,} unless they were told otherwise",
+            hint=f"give the value with which the members were started; the default is {DEFAULT_PACKET_LIMIT:,}",
         )
 
 

@@ -1,14 +1,14 @@
-"""Where does a provider listen, and may it be called, whoever registered it?
+"""Where does a provider listen, and may it be called, whatever library registered it?
 
-Pure: a znode's name and what stands in it, read by the formats that are known.
+Pure: reads the name and the data of a znode by the formats that are known.
 
     zkfleet     the name is the address; `state` may say that it drains
     Curator     the name is an id; the data are a `ServiceInstance` of x-discovery,
                 as `JsonInstanceSerializer` writes it, with Spring Cloud's status in its payload
     ServerSet   the name is `member_NNN`; the data have a `serviceEndpoint` and a `status`
 
-Another format is another function in `READERS`.  Each returns None for what is
-not its own, so the order matters only where two could read the same.
+For another format add a function to `READERS`.  Each returns None for a znode of
+another format, so the order matters only where two could read the same znode.
 """
 
 import ipaddress
@@ -29,10 +29,10 @@ class Instance:
     """One provider.
 
     Attributes:
-        format: whose it is; `UNKNOWN` if it is nobody's that we know.
-        endpoint: where it listens, if it is to be called.
-        reason: why it is not to be called, or "".
-        broken: whether that is a fault, and no wish of its own.
+        format: how it is registered; `UNKNOWN` if no format fits.
+        endpoint: where it listens, if it may be called.
+        reason: why it may not be called, or "".
+        broken: whether the reason is a fault, and not what the provider asks for.
     """
 
     format: str
@@ -41,44 +41,44 @@ class Instance:
     broken: bool = False
 
 
-def read_instance(name: str, said: Mapping[str, Any]) -> Instance:
-    """Return who a znode of this name, with these properties, is."""
-    found = (read(name, said) for read in READERS)
+def read_instance(name: str, properties: Mapping[str, Any]) -> Instance:
+    """Return the provider that a znode with this name and these properties describes."""
+    found = (read(name, properties) for read in READERS)
     return next((instance for instance in found if instance is not None), _NOBODY)
 
 
 _NOBODY = Instance(UNKNOWN, None, "its name is no address, and its data have no format that zkfleet reads", broken=True)
 
 
-def _of_curator(name: str, said: Mapping[str, Any]) -> Instance | None:
-    if not said.keys() >= CURATORS:
+def _of_curator(name: str, properties: Mapping[str, Any]) -> Instance | None:
+    if not properties.keys() >= CURATORS:
         return None
-    if said.get("enabled") is False:
+    if properties.get("enabled") is False:
         return Instance(CURATOR, None, "it is disabled")
-    payload = said.get("payload")
+    payload = properties.get("payload")
     metadata = payload.get("metadata") if isinstance(payload, Mapping) else None
     status = metadata.get("instance_status", "UP") if isinstance(metadata, Mapping) else "UP"
     if status != "UP":
         return Instance(CURATOR, None, f"its status is {status!r}")
-    port = said["port"] if said["port"] is not None else said.get("sslPort")
-    return _at(CURATOR, said["address"], port)
+    port = properties["port"] if properties["port"] is not None else properties.get("sslPort")
+    return _at(CURATOR, properties["address"], port)
 
 
-def _of_server_set(name: str, said: Mapping[str, Any]) -> Instance | None:
-    service = said.get("serviceEndpoint")
+def _of_server_set(name: str, properties: Mapping[str, Any]) -> Instance | None:
+    service = properties.get("serviceEndpoint")
     if not name.startswith(MEMBER) or not isinstance(service, Mapping):
         return None
-    if said.get("status", "ALIVE") != "ALIVE":
-        return Instance(SERVER_SET, None, f"its status is {said['status']!r}")
+    if properties.get("status", "ALIVE") != "ALIVE":
+        return Instance(SERVER_SET, None, f"its status is {properties['status']!r}")
     return _at(SERVER_SET, service.get("host"), service.get("port"))
 
 
-def _of_zkfleet(name: str, said: Mapping[str, Any]) -> Instance | None:
+def _of_zkfleet(name: str, properties: Mapping[str, Any]) -> Instance | None:
     try:
         endpoint = parse_endpoint(name)
     except BadAddress:
         return None
-    if said.get("state") == "draining":
+    if properties.get("state") == "draining":
         return Instance(ZKFLEET, None, "it drains")
     return Instance(ZKFLEET, endpoint)
 
@@ -99,7 +99,7 @@ def _at(whose: str, host: Any, port: Any) -> Instance:
 
 
 def _without_zone(host: Any) -> Any:
-    """Return an IPv6 address without the name of its writer's network interface, which says nothing to others."""
+    """Return an IPv6 address without the name of a network interface, which means nothing on other machines."""
     if isinstance(host, str) and "%" in host:
         bare = host.partition("%")[0]
         try:

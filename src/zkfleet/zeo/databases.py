@@ -6,9 +6,9 @@ that is left of them by packs, copies and backups.  Roots that can carry none ha
 it in the log, with a transaction that stores them again; a file beside the data
 remembers that of data that nobody may write (`sidecar`).
 
-What cannot be known is not claimed: data without an identity, where there was one,
-may be an older backup or another database, and get a new one, loudly.  A person
-who knows better says so with `zkfleet zeo identify`.
+Data without an identity in a place where there was one may be an older backup or
+another database.  They get a new identity, and the log says so.  A person who
+knows which database it is sets the identity with `zkfleet zeo identify`.
 
 Nothing stored is unpickled, so no application's classes are needed.  Called
 before a storage is served, by one thread.
@@ -39,7 +39,7 @@ logger = get_logger(__name__)
 # Revisions of the root that are looked at where the root itself says nothing: all of them.
 REVISIONS = 1_000_000
 DIGITS = 32
-REMEDY = "if that is not the first time that it is served, see `zkfleet zeo identify`"
+REMEDY = "if zkfleet served it before, see `zkfleet zeo identify`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +85,15 @@ def look(storage: Any) -> Evidence:
 
 
 def identify(storage: Any, *, read_only: bool = False) -> str:
-    """Return the identity of what a storage holds; one without is given one.
+    """Return the identity of what a storage holds; give it one if it has none.
 
     Args:
         storage: open, and served by nobody yet.
         read_only: leave the data alone, even if the storage could be written.
 
     Returns:
-        32 hexadecimal digits, other ones at each start if it is transient; ""
-        if it has none and none could be kept, which is told in the log.
+        32 hexadecimal digits, others at each start if it is transient; "" if it
+        has none and none could be kept; the log says so.
     """
     if isinstance(storage, ClientStorage):
         return str(storage._info.get(IDENTITY, ""))
@@ -103,8 +103,8 @@ def identify(storage: Any, *, read_only: bool = False) -> str:
     may_write = not (read_only or storage.isReadOnly())
     if found.beside and not found.known and not may_write:
         logger.error(
-            "database_without_identity storage=%s: these are not the data of which the file beside them says %s, or"
-            " older ones; clients cannot tell them from others. See `zkfleet zeo identify`",
+            "database_without_identity storage=%s: the file beside the data has the identity %s, but it was written for"
+            " other or newer data; clients cannot distinguish this database from others. See `zkfleet zeo identify`",
             storage.getName(),
             found.beside,
         )
@@ -141,9 +141,9 @@ def _tell(storage: Any, found: Evidence, identity: str) -> None:
             )
     elif found.beside and not found.empty:
         logger.error(
-            "identity_is_new storage=%s database=%s before=%s: the data do not say that they are the database that was"
-            " here before. Its clients refuse it, and must. If this is that database, restored from a backup, say so"
-            " with `zkfleet zeo identify`",
+            "identity_is_new storage=%s database=%s before=%s: the data have no identity, and another database was here"
+            " before. Clients of that one refuse this one. If the data are a backup of it, set its identity with"
+            " `zkfleet zeo identify`",
             name,
             identity,
             found.beside,
@@ -151,7 +151,7 @@ def _tell(storage: Any, found: Evidence, identity: str) -> None:
     elif not found.empty:
         logger.warning("identity_is_new storage=%s database=%s: it had none; %s", name, identity, REMEDY)
     else:
-        logger.warning("database_is_new storage=%s: nothing was in it; is its path right?", name)
+        logger.warning("database_is_new storage=%s: it was empty; is its path right?", name)
 
 
 def _keep(storage: Any, found: Evidence, identity: str, *, may_write: bool) -> str:

@@ -1,9 +1,8 @@
-"""Who says which identity a database has, and who may change it?
+"""Which identity of a database do its data, the file beside them and its servers have?
 
-For a person after a restore: what the data say, what the file beside them
-remembers, what the servers in ZooKeeper say.  Data are opened for reading alone
-until something is to be changed, and then by whoever gets their lock: a server
-that is running keeps it.
+For a person after a restore, who may also change the identity in the data.  Data
+are opened read-only unless they are to be changed; then they are opened with
+their lock, which a running server holds.
 """
 
 import contextlib
@@ -30,12 +29,12 @@ ONLY = "1"
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What somebody says of a storage's identity.
+    """A storage's identity, and where it was found.
 
     Attributes:
         storage: its name.
         identity: 32 hexadecimal digits, or "" if it has none.
-        by: `data`, a file's name, or a server's address.
+        by: where: `data`, a file's name, or a server's address.
     """
 
     storage: str
@@ -86,7 +85,7 @@ def databases_of(file: Path) -> Databases:
 
 
 def _open(file: Path, name: str, read_only: bool) -> Any:
-    # Read anew each time: whoever opens for reading alone changes what was read.
+    # Read again each time: opening for reading changes what was read.
     opener = read_settings(file).storages[name]
     for section in sections_of(opener) if read_only else ():
         if hasattr(section, "read_only"):
@@ -95,7 +94,7 @@ def _open(file: Path, name: str, read_only: bool) -> Any:
 
 
 def words_of(databases: Databases, name: str) -> list[Word]:
-    """Return what the data of a storage say of their identity, and the file beside them.
+    """Return the identity in the data of a storage, and in the file beside them.
 
     Raises:
         Unavailable, BadInput: the data cannot be read.
@@ -110,7 +109,7 @@ def words_of(databases: Databases, name: str) -> list[Word]:
 
 
 def words_in(servers: Mapping[str, Described], name: str = "") -> list[Word]:
-    """Return what registered servers say of the identities of their storages, or of one of them."""
+    """Return the identities that registered servers give for their storages, or for one of them."""
     return [
         Word(storage, identity, address)
         for address, described in sorted(servers.items())
@@ -120,18 +119,18 @@ def words_in(servers: Mapping[str, Described], name: str = "") -> list[Word]:
 
 
 def accepted(words: Sequence[Word]) -> str:
-    """Return the one identity that others than the data know.
+    """Return the one identity that was found elsewhere than in the data.
 
     Raises:
-        BadInput: nobody knows one, or they do not agree.
+        BadInput: there is none, or there are several.
     """
     known = sorted({word.identity for word in words if word.identity and word.by not in (DATA, LOG)})
     if len(known) == 1:
         return known[0]
     if not known:
         raise BadInput(
-            "nobody but the data knows an identity",
-            hint=f"neither a file {SUFFIX} beside them nor a registered server; give one with --set",
+            "only the data have an identity",
+            hint=f"there is no file {SUFFIX} beside them and no registered server; give one with --set",
         )
     raise BadInput(f"the others do not agree: {', '.join(known)}", hint="choose one with --set")
 

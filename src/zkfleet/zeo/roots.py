@@ -1,13 +1,13 @@
 """Which identity does a record of a database's root carry?
 
 The root is a mapping.  Besides its items it may have attributes, which ZODB stores
-with it and which nobody sees who uses it as a mapping.  One of them is the
-identity: it is in every later revision of the root, whoever changes it, and so in
-whatever is left of the data by a pack, a backup or a copy.
+with it and which an application that uses it as a mapping does not see.  One of
+them is the identity.  So it is in every later revision of the root, and in every
+pack, backup or copy of the data.
 
 Pickles are read without importing anything: no application's classes are
-needed, and none of their code runs.  Written is nothing but the attribute, behind
-all that is there.
+needed, and none of their code runs.  The attribute is added at the end of the
+pickle; all else stays as it is.
 """
 
 import io

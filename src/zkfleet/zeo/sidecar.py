@@ -1,7 +1,8 @@
-"""What does the file beside a FileStorage's remember of its identity?
+"""Which identity is in the file beside a FileStorage's file?
 
-It is for data that nobody may write, and is believed of those alone that it was
-written for: it names a transaction that they have.  An earlier zkfleet named none.
+The file is for data that are read-only.  It counts only for the data that it was
+written for: it names a transaction, which they must have.  Files of an earlier
+zkfleet name none.
 """
 
 import json

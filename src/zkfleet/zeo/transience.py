@@ -1,8 +1,8 @@
 """Does a storage lose what was written to it when it is closed?
 
-Then each start makes a new database, and its server says so: clients need not
-refuse it for ever.  What a storage of an unknown kind does is not known, and it
-is taken for one that keeps its data.
+Then each start makes a new database.  The server tells this to its clients, so
+that they do not refuse the new one for ever.  A storage of an unknown kind is
+assumed to keep its data.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from zkfleet.zeo.described import TRANSIENT
 
 # The kinds of storage that keep all in memory.  Exactly these: what is derived from one may keep it elsewhere.
 IN_MEMORY = {"ZODB.MappingStorage.MappingStorage", "tempstorage.TemporaryStorage.TemporaryStorage"}
-# Where storages that lie around another one keep it.
+# The attribute in which a storage around another one has it.
 _WRAPPED = {
     "ZODB.blob.BlobStorage": "_BlobStorage__storage",
     "zc.zlibstorage.ZlibStorage": "base",
