@@ -91,6 +91,73 @@ def test_when_the_reply_to_the_vote_is_lost_it_is_not_committed(db, link, other)
     assert value(other) == 0
 
 
+def test_a_transaction_has_one_mark_however_many_layers_ask_for_it(db, link):
+    def work(root):
+        add(root)
+        inner.append(zeo.mark(root._p_jar.transaction_manager.get()))
+
+    inner = []
+    link.lose("tpc_finish", "reply")
+    outer = try_to(db, work)
+    assert inner == [outer]
+    assert zeo.outcome(db, outer).outcome is Outcome.COMMITTED
+
+
+def test_each_attempt_has_a_mark_of_its_own():
+    manager = transaction.TransactionManager()
+    first = zeo.mark(manager.begin())
+    manager.abort()
+    assert zeo.mark(manager.begin()).id != first.id
+
+
+def test_a_mark_is_given_again_after_a_hook_that_failed(db):
+    def fail():
+        raise OSError
+
+    manager = transaction.TransactionManager()
+    connection = db.open(manager)
+    try:
+        asked = manager.begin()
+        marker = zeo.mark(asked)
+        asked.addBeforeCommitHook(fail)
+        add(connection.root())
+        with pytest.raises(OSError):
+            manager.commit()
+        assert zeo.mark(asked) is marker
+        manager.commit()
+        assert zeo.outcome(db, marker).outcome is Outcome.COMMITTED
+    finally:
+        manager.abort()
+        connection.close()
+
+
+def test_a_lock_of_one_connection_is_no_proof_for_the_log_of_another(db, link, server, monkeypatch):
+    """What has the lock ends, and the next connection may be to a server that lags."""
+    link.lose("tpc_finish", "late")
+    marker, locked, looked = try_to(db), [], []
+    get, look = outcomes._Question._get_commit_lock, outcomes._Question._look
+
+    def get_and_lose(question):
+        connection = get(question)
+        if not locked:
+            server.kill()
+            server.start()
+            wait_for(lambda: db.storage._connection_generation >= connection + 2, 20)
+        locked.append(connection)
+        return connection
+
+    def note(question, connection):
+        looked.append(connection)
+        return look(question, connection)
+
+    monkeypatch.setattr(outcomes._Question, "_get_commit_lock", get_and_lose)
+    monkeypatch.setattr(outcomes._Question, "_look", note)
+    link.forget()
+    assert zeo.outcome(db, marker).outcome is Outcome.NOT_COMMITTED
+    assert len(locked) == 2
+    assert looked[-1] == locked[-1] == db.storage._connection_generation
+
+
 def asked_in_another_thread(db, marker, **options):
     answers = []
     thread = threading.Thread(target=lambda: answers.append(zeo.outcome(db, marker, **options)))

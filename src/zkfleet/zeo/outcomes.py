@@ -101,14 +101,27 @@ _name_process()
 os.register_at_fork(after_in_child=_name_process)
 
 
+# What a transaction keeps its marker under.
+_MARKER = object()
+
+
 def mark(transaction: Any) -> Marker:
     """Mark a transaction, so that its outcome can be asked for; costs nothing until the commit.
 
     Args:
         transaction: one that has begun; every attempt is one of its own.
+
+    Returns:
+        Its marker: the one that it has, if it is marked already.  The log takes one mark
+        for a transaction, and each layer of an application may ask for the outcome.
     """
-    marker = Marker(f"{_process}-{next(_marked):x}")
+    try:
+        marker: Marker = transaction.data(_MARKER)
+    except KeyError:
+        marker = Marker(f"{_process}-{next(_marked):x}")
+        transaction.set_data(_MARKER, marker)
     transaction.setExtendedInfo(KEY, marker.id)
+    # Each time, since a hook that fails takes all others with it.
     # Twice, so that the second time comes after all other hooks: these may
     # change objects, and by that bring in databases.
     transaction.addBeforeCommitHook(transaction.addBeforeCommitHook, (_began, (marker, transaction)))
@@ -233,18 +246,23 @@ class _Question:
 
     def _found(self) -> Verdict:
         self.doing = "no answer from the storage"
-        verdict = self._look()
+        verdict = self._look(self._connection())
         if verdict.outcome is Outcome.COMMITTED:
             return verdict
         self.doing = "the commit lock was not to be had"
-        self._get_commit_lock()
+        connection = self._get_commit_lock()
         self.doing = "no answer from the storage"
-        return self._look()
+        return self._look(connection)
 
-    def _look(self) -> Verdict:
+    def _connection(self) -> int:
+        """Return a number that is another one when the storage is connected anew, perhaps to another server."""
+        client = client_storage(self._storage)
+        return 0 if client is None else client._connection_generation
+
+    def _look(self, connection: int) -> Verdict:
         if not hasattr(self._storage, "iterator"):
             return Verdict(Outcome.UNKNOWN, NO_LOG)
-        with self._alone(), closing(self._log()) as log:
+        with self._alone(connection), closing(self._log()) as log:
             verdict = search(log, self.place.since, self._marker)
         # Storages in memory do not even have the method.
         keeps_log = getattr(self._storage, "supportsUndo", bool)()
@@ -253,8 +271,8 @@ class _Question:
         return verdict
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Look through the log alone, and over one connection.
+    def _alone(self, connection: int) -> Iterator[None]:
+        """Look through the log alone, and over the connection of that number, to its end.
 
         The server numbers iterators, anew for each connection. A request that waited for
         the connection to be back has the number of one that is gone, or of another one
@@ -271,13 +289,13 @@ class _Question:
         if not lock.acquire(timeout=max(0.0, self._deadline - time.monotonic())):
             raise ClientDisconnected("others look through the log all the time")
         try:
-            generation, error = client._connection_generation, None
+            error = None
             try:
                 yield
             except KeyError as exc:  # what the server says to a number that it does not know
                 error = exc
-            if client._connection_generation != generation:
-                raise ClientDisconnected("the connection was lost while the log was looked through") from error
+            if self._connection() != connection:
+                raise ClientDisconnected("the connection was lost in the middle of the question") from error
             if error is not None:
                 raise error
         finally:
@@ -294,14 +312,18 @@ class _Question:
             if hasattr(log, "close"):  # that of a FileStorage keeps its file open
                 log.close()
 
-    def _get_commit_lock(self) -> None:
-        """Vote on a transaction without content, and give it up."""
+    # The vote is refused if the connection is another one by then.  Afterwards it may be:
+    # a lock of one server says nothing of what another one, which lags, has in its log.
+    def _get_commit_lock(self) -> int:
+        """Vote on a transaction without content, and give it up; returns the connection that it was over."""
         empty = TransactionMetaData()
         self._storage.tpc_begin(empty)
+        connection = self._connection()
         try:
             self._storage.tpc_vote(empty)
         finally:
             self._storage.tpc_abort(empty)
+        return connection
 
 
 def search(log: Iterable[Any], since: bytes, marker: str) -> Verdict:
