@@ -9,6 +9,8 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.selectreactor import SelectReactor
 
+# Seconds until a test gives up; no test is about speed, and machines may be busy.
+PATIENCE = 300
 KINDS = {"epoll": EPollReactor, "select": SelectReactor, "asyncio": AsyncioSelectorReactor}
 
 
@@ -39,11 +41,11 @@ class RunningReactor:
 
     def ask(self, function, *args, **keywords):
         """Have something called in the reactor, and wait for its result."""
-        return self.begin(function, *args, **keywords).result(20)
+        return self.begin(function, *args, **keywords).result(PATIENCE)
 
     def stop(self):
         self.reactor.callFromThread(self.reactor.stop)
-        self._thread.join(20)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
     def __enter__(self):

@@ -131,7 +131,7 @@ def test_another_thread_with_the_context_of_a_call_is_outside_of_it(counter):
     def work(counter):
         context = contextvars.copy_context()
         with ThreadPoolExecutor(1) as pool, pytest.raises(BadInput, match="outside of a call"):
-            pool.submit(context.run, calls.after_commit, print).result(10)
+            pool.submit(context.run, calls.after_commit, print).result(60)
 
     threads.run(counter.run, work)
 

@@ -115,7 +115,7 @@ def test_threads_that_wait_leave_and_ask_lose_no_slot():
             slot.give_back()
             return
         if slot.granted:
-            slot.granted.result(10)
+            slot.granted.result(60)
         with lock:
             busy.append(number)
             most.append(len(busy))
@@ -133,7 +133,7 @@ def test_threads_that_were_got_before_a_change_of_the_limit_take_work_and_end_af
     pool = Pool(2)
     threads = pool.threads
     pool.limit(connections=3)
-    thread = threads.submit(threading.current_thread).result(10)
+    thread = threads.submit(threading.current_thread).result(60)
     assert pool.threads is not threads
     del threads
     thread.join(10)

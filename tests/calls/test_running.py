@@ -216,17 +216,17 @@ def test_cancelled_in_another_thread_a_call_never_commits(db, counter):
     def work(counter):
         counter.add()
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     steps = a_run(counter.run, work).steps()
     order = steps.send(None)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(order.do)
-        assert begun.wait(10)
+        assert begun.wait(60)
         with pytest.raises(Cancelled):
             steps.throw(Cancelled())
         go_on.set()
-        future.result(10)
+        future.result(60)
     assert get(db) == 0
     assert pool_of(db).in_flight == 0
 

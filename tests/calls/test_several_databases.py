@@ -38,7 +38,7 @@ def test_connections_to_a_second_database_are_bounded_by_the_limits_of_all_that_
     def reach_b(counter):
         counter._p_jar.get_connection("b").root()["counter"]._p_activate()
         most.append(opened(databases["b"]))
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     def call(name):
         threads.run(Counter.run, refs[name], reach_b)
@@ -54,7 +54,7 @@ def test_connections_to_a_second_database_are_bounded_by_the_limits_of_all_that_
         assert opened(databases["b"]) == sum(LIMITS.values())
         go_on.set()
         for each in made:
-            each.result(20)
+            each.result(60)
     assert max(most) == sum(LIMITS.values())
     assert opened(databases["b"]) == 0
     assert get(databases["b"]) == 0

@@ -237,7 +237,7 @@ def test_a_call_waits_for_a_connection(db, counter, running, partial):
     wait_for(lambda: pool_of(db).queued == 1)
     assert add.attempt_count == 0
     calls.limit(db, connections=2)
-    assert result.result(10) == 1
+    assert result.result(60) == 1
     assert add.attempt_count == 1
     slot.give_back()
 
