@@ -135,7 +135,7 @@ def test_a_deferred_that_is_returned_is_waited_for_after_the_commit(db, counter,
     wait_for(lambda: get(db) == 1)
     assert not result.done()
     running.reactor.callFromThread(given.callback, "later")
-    assert result.result(10) == "later"
+    assert result.result(60) == "later"
     assert is_idle(db)
 
 
@@ -147,7 +147,7 @@ def test_a_deferred_that_is_returned_fails_without_frames(counter, running, part
     kept = []
     result = running.begin(lambda: seen().addBoth(kept.append))
     running.reactor.callFromThread(lambda: given.errback(failure_of(KeyError("no"))))
-    result.result(10)
+    result.result(60)
     assert kept[0].check(KeyError)
     assert kept[0].tb is None
     assert kept[0].value.__traceback__ is None
@@ -253,7 +253,7 @@ def test_the_reactor_goes_on_while_a_call_pauses(db, counter, running, partial):
     result = running.begin(call)
     wait_for(lambda: calls.statistics().conflicts.get("ConflictError", 0) > before)
     assert running.ask(lambda: "here") == "here"
-    assert result.result(10) == 1
+    assert result.result(60) == 1
     assert call.attempt_count == 2
 
 
@@ -265,7 +265,7 @@ def test_who_waits_for_a_connection_is_called_when_there_is_one(db, counter, run
     assert running.ask(lambda: "here") == "here"
     assert not result.done()
     slot.give_back()
-    assert result.result(10) == 1
+    assert result.result(60) == 1
 
 
 def test_too_many_calls_are_refused_by_their_deferreds(db, counter, running, partial):
@@ -290,7 +290,7 @@ def test_a_call_that_blocks_is_left_at_its_deadline_and_never_committed(db, coun
 
     def block(counter):
         counter.add()
-        go_on.wait(10)
+        go_on.wait(60)
 
     call = Partial(counter.run, block, reactor=running.reactor, threads=True, policy=calls.Policy(deadline=0.05))
     with pytest.raises(WaitTimedOut, match="will not be committed"):
@@ -353,7 +353,7 @@ def test_the_callers_context_is_everywhere(db, counter, running, partial, waits)
     if slot:
         wait_for(lambda: pool_of(db).queued == 1)
         slot.give_back()
-    result.result(10)
+    result.result(60)
     assert seen == ["caller's"] * 3
 
 
@@ -417,7 +417,7 @@ class Holding:
     def _at(self, stage):
         if stage == self._stage:
             self.reached.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(60)
 
     def sortKey(self):
         return "~"
@@ -476,10 +476,10 @@ def test_cancelled_while_it_runs_a_call_is_not_committed(db, counter, running):
     def work(counter):
         counter.add()
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     deferred = running.ask(lambda: [Partial(counter.run, work, reactor=running.reactor, threads=True)()])[0]
-    assert begun.wait(10)
+    assert begun.wait(60)
     with pytest.raises(CancelledError):
         running.ask(cancelled, deferred)
     go_on.set()
@@ -495,7 +495,7 @@ def test_cancelled_while_it_commits_nobody_knows_and_its_actions_come(db, counte
         return committing(counter, holding)
 
     deferred = running.ask(lambda: [Partial(counter.run, work, reactor=running.reactor, threads=True)()])[0]
-    assert holding.reached.wait(10)
+    assert holding.reached.wait(60)
     with pytest.raises(CommitUnknown, match="cancelled while its commit"):
         running.ask(cancelled, deferred)
     holding.go_on.set()
@@ -570,7 +570,7 @@ def test_a_reactor_that_stops_leaves_its_calls(db, counter, caplog, kind):
     def work(counter):
         counter.add()
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     def commit(counter):
         calls.after_commit(print)
@@ -585,8 +585,8 @@ def test_a_reactor_that_stops_leaves_its_calls(db, counter, caplog, kind):
 
         for name, function in [("committing", commit), ("running", work), ("queued", work)]:
             own.reactor.callFromThread(call, name, function)
-        assert holding.reached.wait(10)
-        assert begun.wait(10)
+        assert holding.reached.wait(60)
+        assert begun.wait(60)
         wait_for(lambda: pool_of(db).queued == 1)
     assert ends == {"committing": CommitUnknown, "running": CancelledError, "queued": CancelledError}
     go_on.set()
@@ -690,5 +690,5 @@ def test_thousands_of_calls_leave_nothing_behind(db, counter, running, partial):
         running.ask(many, 200)
     now, connections_now = count()
     assert now - objects < 300
-    assert connections_now <= max(connections, pool_of(db).connections)
+    assert connections_now <= max(connections, pool_of(db).connections + 1)  # with the test's own
     assert is_idle(db)

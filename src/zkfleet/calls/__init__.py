@@ -14,6 +14,7 @@ connection with anybody.
     pool         who may have a connection now, who is next
     causes       what an error rests on (pure)
     remote       what is different when the database is on a server
+    loops        may this thread be blocked
     running      from request to result, as orders for whoever carries them out
     counting     how calls are doing
     threads      the door for threads

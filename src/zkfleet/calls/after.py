@@ -93,8 +93,8 @@ def refuse_inside_a_call() -> None:
     if is_inside_a_call():
         raise BadInput(
             "a call inside of a call would wait for a connection while it holds one",
-            hint="call the method itself, which makes it part of this transaction, or have the other one made by "
-            "zkfleet.calls.after_commit()",
+            hint="call the method itself, which makes it part of this transaction, or have the other one begun by "
+            "zkfleet.calls.after_commit(), on an event loop or a reactor by the door for that",
         )
 
 

@@ -99,7 +99,7 @@ async def drive(run: Run) -> Any:
     try:
         while True:
             order = steps.send(reply)
-            reply = await (_wait(order, steps) if isinstance(order, Wait) else _work(order, run, steps))
+            reply = await (_wait(order, run, steps) if isinstance(order, Wait) else _work(order, run, steps))
     except StopIteration as over:
         return over.value
     except asyncio.CancelledError as cancelled:
@@ -112,16 +112,26 @@ async def drive(run: Run) -> Any:
         steps.close()
 
 
-async def _wait(order: Wait, steps: Steps) -> None:
+async def _wait(order: Wait, run: Run, steps: Steps) -> Any:
+    if order.until is not None and order.attempt is not None:
+        attempt = partial(contextvars.copy_context().run, order.attempt)
+        is_wanted = partial(_is_open, asyncio.get_running_loop())
+        over = run.begin_when_granted(order.until, attempt, is_wanted=is_wanted)
+        return await _result_of(over, order.seconds, steps)
     if order.until is not None:
         await _until_done(order.until, order.seconds, steps)
     elif order.seconds is not None:
         await asyncio.sleep(order.seconds)
+    return None
 
 
 async def _work(order: Work, run: Run, steps: Steps) -> Any:
     future = run.pool.threads.submit(partial(contextvars.copy_context().run, order.do), run.describe)
-    await _until_done(future, order.seconds, steps)
+    return await _result_of(future, order.seconds, steps)
+
+
+async def _result_of(future: "Future[Any]", seconds: float | None, steps: Steps) -> Any:
+    await _until_done(future, seconds, steps)
     return future.result() if future.done() else Reply.LATE
 
 
@@ -143,6 +153,10 @@ def _until_done(future: "Future[Any]", seconds: float | None, steps: Steps) -> A
         timer = loop.call_later(seconds, wake)
         woken.add_done_callback(lambda _: timer.cancel())
     return woken
+
+
+def _is_open(loop: asyncio.AbstractEventLoop) -> bool:
+    return not loop.is_closed()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object], **options: Any) -> bool:

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zkfleet.calls import after, results
 from zkfleet.calls.attempt import Stage
 from zkfleet.calls.failures import clean
+from zkfleet.calls.loops import note_reactor
 from zkfleet.calls.policy import Policy
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
@@ -72,6 +73,7 @@ class Driver:
         Raises:
             BaseException: what is no `Exception`, such as `SystemExit`, if it comes of that.
         """
+        note_reactor(self._reactor)
         self._go(self._steps.send, None)
         return self.deferred
 
@@ -107,7 +109,7 @@ class Driver:
 
     def _begin(self, order: Work | Wait) -> None:
         self._context = contextvars.copy_context()
-        until = order.until if isinstance(order, Wait) else self._in_thread(order.do)
+        until = self._until(order)
         self._order = order
         _calls_of(self._reactor).add(self)
         if until is not None:
@@ -115,11 +117,20 @@ class Driver:
         if order.seconds is not None:
             self._timer = self._reactor.callLater(order.seconds, self._hear, order, None)
 
-    def _in_thread(self, do: Callable[[], Any]) -> "Future[Any]":
-        own = context.theContextTracker.currentContext().contexts[-1]
-        return self.run.pool.threads.submit(
-            partial(contextvars.copy_context().run, context.call, own, do), self.run.describe
-        )
+    def _until(self, order: Work | Wait) -> "Future[Any] | None":
+        if isinstance(order, Work):
+            return self.run.pool.threads.submit(_in_own_context(order.do), self.run.describe)
+        if self._in_threads and order.until is not None and order.attempt is not None:
+            do = _in_own_context(order.attempt)
+            return self.run.begin_when_granted(order.until, do, is_wanted=self._can_hear)
+        return order.until
+
+    def _can_hear(self) -> bool:
+        try:
+            self._reactor.callFromThread(int)
+        except RuntimeError:  # its event loop was closed
+            return False
+        return True
 
     def _tell(self, order: Work | Wait, future: "Future[Any]") -> None:
         """Have the reactor hear that a future is done, from any thread."""
@@ -136,7 +147,7 @@ class Driver:
             return  # the other one was first, or the call was cancelled
         self._forget_order()
         step, value = self._steps.send, None
-        if isinstance(order, Work):
+        if isinstance(order, Work) or (self._in_threads and order.attempt is not None):
             step, value = self._answer(future.result) if future else (self._steps.send, Reply.LATE)
         assert self._context is not None
         try:
@@ -209,6 +220,12 @@ class Driver:
         """Cancel the call, because its reactor stops."""
         self._is_reactor_over = True
         self.deferred.cancel()
+
+
+def _in_own_context(do: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what does something, anywhere, in the contexts that there are now."""
+    own = context.theContextTracker.currentContext().contexts[-1]
+    return partial(contextvars.copy_context().run, context.call, own, do)
 
 
 def _calls_of(reactor: Any) -> "set[Driver]":

@@ -43,6 +43,7 @@ class Reply(Enum):
     """What a driver answers instead of a result."""
 
     LATE = "late"
+    DONE = "done"
 
 
 class Work(NamedTuple):
@@ -62,15 +63,20 @@ class Work(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Wait until this is done, or so many seconds, whichever comes first; the reply does not matter.
+    """Wait until this is done, or so many seconds, whichever comes first.
 
     Attributes:
         until: never to be cancelled; None to wait for the time alone.
         seconds: None for ever.
+        attempt: what to do as soon as `until` is done. Who waits on a loop has the thread begin it that grants the
+            slot (`Run.begin_when_granted`), waits for that, too, and replies `Reply.DONE` or `Reply.LATE`: a loop
+            that is busy must not keep slots from others. Who can do it without delay waits for `until` alone, and
+            its reply does not matter.
     """
 
     until: "Future[Any] | None"
     seconds: float | None
+    attempt: Callable[[], object] | None = None
 
 
 Steps = Generator[Work | Wait, Any, Any]
@@ -140,6 +146,37 @@ class Run:
         stage = self.attempt.stage.value if self.attempt else Stage.NEW.value
         return f"call of {self._request.name}, {stage}"
 
+    def begin_when_granted(
+        self, granted: "Future[Any]", do: Callable[[], object], *, is_wanted: Callable[[], bool]
+    ) -> "Future[Reply]":
+        """Have an attempt begun by whoever grants its slot, in a thread of the pool; return what is done at its end.
+
+        Args:
+            granted: done when the slot is there.
+            do: makes the attempt.
+            is_wanted: whether anybody will hear of it, asked just before.
+        """
+        over: Future[Reply] = Future()
+
+        def tell(done: "Future[Any]") -> None:
+            error = done.exception()
+            if error is None:
+                over.set_result(Reply.DONE)
+            else:
+                over.set_exception(error)
+
+        def begin(_: object) -> None:
+            if not is_wanted():
+                over.set_result(Reply.LATE)
+                return
+            try:
+                self.pool.threads.submit(do, self.describe).add_done_callback(tell)
+            except RuntimeError as exc:  # threads cannot be had any more: the program ends
+                over.set_exception(exc)
+
+        granted.add_done_callback(begin)
+        return over
+
     def commit_if_left(self, order: Work | Wait | None) -> CommitUnknown | CommittedAlready | None:
         """Return what who left it must know of its commit, when its steps are closed; None if nothing is committed.
 
@@ -162,12 +199,9 @@ class Run:
     def _try_until_done(self) -> Generator[Work | Wait, Any, Attempt]:
         while True:
             slot = self.pool.ask(again=self.attempts > 0)
-            if slot.granted is not None:
-                yield from self._wait_for(slot)
             attempt = self.attempt = Attempt(self._request, slot, self._policy, self._late)
-            self.attempts += 1
             try:
-                reply = yield Work(attempt.run, self._left())
+                reply = yield from self._make(attempt, slot)
             except BaseException:
                 if attempt.abandon() is Stage.OVER and attempt.committed:
                     self._late(attempt.actions)
@@ -186,14 +220,15 @@ class Run:
             if finished:
                 return attempt
 
-    def _wait_for(self, slot: Slot) -> Generator[Work | Wait, Any, None]:
-        try:
-            yield Wait(slot.granted, self._left())
-            if slot.state is not State.HELD:
+    def _make(self, attempt: Attempt, slot: Slot) -> Generator[Work | Wait, Any, Any]:
+        """Have an attempt made when its slot is there; return the driver's reply."""
+        reply = None
+        if slot.granted is not None:
+            reply = yield Wait(slot.granted, self._left(), attempt.run)
+            if slot.state is State.WAITING:
                 raise self._late_error(f"it waited for one of {self.pool.connections} connections")
-        except BaseException:
-            slot.give_back()
-            raise
+        self.attempts += 1
+        return reply if isinstance(reply, Reply) else (yield Work(attempt.run, self._left()))
 
     def _leave(self, attempt: Attempt) -> None:
         stage = attempt.abandon()

@@ -13,6 +13,7 @@ from concurrent.futures import wait
 from typing import Any, ParamSpec, TypeVar
 
 from zkfleet.calls.after import is_inside_a_call, refuse_inside_a_call
+from zkfleet.calls.loops import refuse_on_a_loop
 from zkfleet.calls.policy import Policy, checked
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
@@ -38,7 +39,8 @@ def run(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **k
         What it returned, after it was committed.
 
     Raises:
-        BadInput: an argument that cannot be had on another connection.
+        BadInput: an argument that cannot be had on another connection, or this is the thread of an event loop or a
+            reactor, which would wait.
         EscapedObject: it returned something persistent.
         CommitUnknown, WaitTimedOut, QueueFull: see `Policy` and `zkfleet.calls.limit`.
         Exception: what it raised itself; nothing was committed then.
@@ -47,6 +49,7 @@ def run(function: Callable[..., T], /, *args: Any, policy: Policy = DEFAULT, **k
     if request.database is None:
         return function(*args, **keywords)
     refuse_inside_a_call()
+    refuse_on_a_loop()
     result: T = drive(Run(request, policy))
     return result
 
