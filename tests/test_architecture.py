@@ -11,6 +11,7 @@ MODULES = {
     for file in sorted(SOURCE.rglob("*.py"))
 }
 ROOMS = {
+    "clocks": set(),
     "spelling": set(),
     "errors": {"spelling"},
     "paths": {"errors"},
@@ -18,9 +19,9 @@ ROOMS = {
     "interfaces": set(),
     "workers": {"spelling"},
     "tree": {"spelling", "errors", "paths"},
-    "registry": {"spelling", "errors", "paths", "endpoints", "tree", "workers"},
+    "registry": {"clocks", "spelling", "errors", "paths", "endpoints", "tree", "workers"},
     "devserver": {"spelling", "errors", "paths", "endpoints"},
-    "zeo": {"spelling", "errors", "paths", "endpoints", "interfaces", "registry", "monitor"},
+    "zeo": {"clocks", "spelling", "errors", "paths", "endpoints", "interfaces", "registry", "monitor"},
     "calls": {"spelling", "errors", "zeo", "workers"},
     "monitor": {"spelling", "errors", "endpoints", "registry", "zeo", "calls"},
     "testing": {"errors", "paths", "endpoints", "devserver", "registry"},

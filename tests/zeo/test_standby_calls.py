@@ -8,6 +8,7 @@ import pytest
 
 import zkfleet
 from tests.conftest import wait_for
+from zkfleet import clocks
 from zkfleet.devserver import DevServer
 from zkfleet.errors import NodeNotFound, WaitTimedOut
 from zkfleet.zeo.duty import State, Stop
@@ -191,3 +192,15 @@ def test_closing_the_registry_ends_the_service(hosts, registry, server):
     assert not standby.may_commit()
     standby.stop()
     standby.wait_until_stopped(5)
+
+
+def test_the_lease_is_over_when_the_machine_wakes_up(start, server, monkeypatch):
+    """A clock that stands still meanwhile would let it commit beside whoever has taken over."""
+    one = start()
+    wait_for(one.may_commit)
+    usual = clocks.since_boot
+    monkeypatch.setattr("zkfleet.zeo.standby.since_boot", lambda: usual() + 3600)
+    assert not one.may_commit()
+    # The lock turns out to be ours still: then all that is open is closed before it is opened again.
+    wait_for(lambda: server.calls == ["open", "abort", "open"])
+    wait_for(one.may_commit)

@@ -40,7 +40,7 @@ class Standing(NamedTuple):
         session_id: the session in which it was asked.
         token: the lock's, 0 if it is not ours.
         linked_at: when we began to make the connection that it was asked on,
-            in seconds of `time.monotonic`.
+            in seconds of `clocks.since_boot`.
     """
 
     session_id: int

@@ -26,6 +26,7 @@ from kazoo.protocol.serialization import CloseInstance, Connect
 from kazoo.protocol.serialization import Watch as WatchNotice
 from kazoo.protocol.states import KeeperState
 
+from zkfleet.clocks import since_boot
 from zkfleet.errors import UnsupportedServer
 from zkfleet.registry.pacing import Pace
 from zkfleet.registry.patience import Patience
@@ -189,8 +190,8 @@ class Tap:
             self._client._reset_session()
             self._client.last_zxid = 0
             request = request._replace(last_zxid_seen=0, session_id=0, passwd=self._client._session_passwd)
-        began = time.monotonic()
-        self._patience.greet(began)
+        began = since_boot()
+        self._patience.greet(time.monotonic())
         result = self._invoke(timeout, request, xid)
         if result[0].time_out > 0:
             self.grants, self.linked_at = self.grants + 1, began

@@ -31,6 +31,7 @@ from typing import Protocol, Self
 
 from zc.lockfile import LockError
 
+from zkfleet.clocks import since_boot
 from zkfleet.errors import Closed, NodeNotFound, WaitTimedOut, ZkfleetError
 from zkfleet.registry import Lock, Registry
 from zkfleet.spelling import get_logger
@@ -154,7 +155,7 @@ class Standby:
     # -- facts
 
     def _facts(self) -> Facts:
-        return Facts(time.monotonic(), self._lock.token, self._lease, self._stop)
+        return Facts(since_boot(), self._lock.token, self._lease, self._stop)
 
     def _wake(self) -> None:
         self._inbox.put(lambda: None)
@@ -179,9 +180,9 @@ class Standby:
             self._registry.make_node(self._home)
         if not self._lock.token:
             self._lock.look_again()
-        asked = time.monotonic()
+        asked = since_boot()
         standing = self._lock.confirm(ANSWERED_WITHIN * timeout)
-        exchange = Exchange(asked, time.monotonic())
+        exchange = Exchange(asked, since_boot())
         self._lease = self._lease.confirmed(standing, exchange, timeout=timeout)
         self._wake()
 
@@ -237,7 +238,7 @@ class Standby:
         if problem is None:
             self._duty.opened()
         elif isinstance(problem, LockError):
-            self._duty.locked(time.monotonic())
+            self._duty.locked(since_boot())
             self._complain(problem)
         else:
             self._fail("opened", problem)
