@@ -17,11 +17,14 @@ from tests.zeo import making, slow_packer
 from tests.zeo.asked import ZeoServer
 from zkfleet.cli import main
 from zkfleet.devserver import DevServer
+from zkfleet.errors import OutcomeUnknown
 from zkfleet.registry import connect
+from zkfleet.testing import Proxy
 from zkfleet.testing.zookeeper import free_port
 from zkfleet.zeo import Server, packer
 from zkfleet.zeo.asking import ask
 from zkfleet.zeo.inside import kick, look_inside
+from zkfleet.zeo.surveying import Asking
 
 pytestmark = pytest.mark.slow
 
@@ -285,6 +288,25 @@ def test_a_pack_that_fails_after_the_connection_was_lost_has_failed(zookeeper, r
         lose_connection()
         go(data, "disk full")
         assert "failed: OSError: disk full" in one.outcome(20).stderr
+
+
+def test_an_earlier_pack_is_not_taken_for_one_that_never_began(zookeeper, registry, data, monkeypatch):
+    monkeypatch.setattr(packer, "BACK_WITHIN", 0.5)
+    elsewhere = "/databases/relayed"
+    registry.import_tree("/databases\n  /relayed\n")
+    with served(zookeeper, f"<filestorage 1>\npath {data}\n</filestorage>") as server:
+        relay, how = Proxy(server.address.port), Asking(timeout=5)
+        with contextlib.ExitStack() as undo, registry.register(elsewhere, relay.hosts):
+            undo.callback(relay.stop)
+            packer.pack(registry, elsewhere, how=how)
+            one = making.Attempt(
+                lambda: packer.pack(registry, elsewhere, how=how, begun=lambda *_: relay.swallow(requests=True))
+            )
+            wait_for(lambda: relay.swallowed)
+            relay.cut()
+            error = one.outcome(20)
+            assert isinstance(error, OutcomeUnknown)
+            assert "does not say that it began this pack" in str(error)
 
 
 @pytest.mark.parametrize("comes_back", [False, True])

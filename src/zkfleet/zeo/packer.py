@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ZEO.Exceptions import ClientDisconnected, ServerException
 from ZODB.POSException import ReadOnlyError
@@ -20,7 +20,7 @@ from zkfleet.errors import BadInput, OutcomeUnknown, TreeState, Unavailable, Wai
 from zkfleet.zeo.asking import Said, ask
 from zkfleet.zeo.client import client
 from zkfleet.zeo.described import PACK_TAKES_GC
-from zkfleet.zeo.packs import under_way
+from zkfleet.zeo.packs import Pack, under_way
 from zkfleet.zeo.statistics import client_state
 from zkfleet.zeo.surveying import Asking, registered, survey
 
@@ -238,15 +238,21 @@ class _Packer:
             if said is not None:
                 if self._before is not None and said.started != self._before.started:
                     raise self._unknown("the server was started again")
-                if said.pack is None:
-                    raise self._unknown("the connection was lost, and this server does not say whether it packs")
-                if said.pack.error:
-                    raise self._failed(said.pack.error)
-                if not under_way(said.pack):
-                    return
-                give_up = time.monotonic() + BACK_WITHIN
-                self._show(progress)
+                if self._is_new(said.pack):
+                    if said.pack.error:
+                        raise self._failed(said.pack.error)
+                    if not under_way(said.pack):
+                        return
+                    give_up = time.monotonic() + BACK_WITHIN
+                    self._show(progress)
+                elif time.monotonic() > give_up:
+                    raise self._unknown("the connection was lost, and the server does not say that it began this pack")
             time.sleep(min(LOOK_EVERY, self._left()))
+
+    def _is_new(self, pack: Pack | None) -> TypeGuard[Pack]:
+        """Whether a pack began after the storage was looked at: an earlier one says nothing of this one."""
+        before = self._before.pack if self._before is not None else None
+        return pack is not None and (before is None or pack.began != before.began)
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(
