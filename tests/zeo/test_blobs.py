@@ -38,6 +38,27 @@ def test_a_folder_has_one_token_whoever_asks_first(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".layout", ".zkfleet", "tmp"]
 
 
+FULL = """
+import resource, signal, sys
+from tests.zeo.test_blobs import Store
+from zkfleet.zeo.blobs import token_of
+
+store = Store(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+print([token_of(store) for _ in range(3)])
+"""
+
+
+def test_on_a_full_disk_there_is_no_token_and_nothing_is_left(tmp_path):
+    store = Store(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], check=True, capture_output=True, text=True)
+    assert done.stdout == "['', '', '']\n"
+    assert sorted(tmp_path.iterdir()) == before
+    assert token_of(store)
+
+
 def test_a_storage_without_a_folder_has_no_token(tmp_path):
     assert token_of(object()) == ""
     cache = Store(tmp_path)

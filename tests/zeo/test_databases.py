@@ -278,16 +278,21 @@ class Odd(Persistent):
     """No mapping."""
 
 
+def change_odd_root(storage, record=None):
+    stored, serial = load_current(storage, z64)
+    t = TransactionMetaData()
+    storage.tpc_begin(t)
+    storage.store(z64, serial, record or stored, "", t)
+    storage.tpc_vote(t)
+    storage.tpc_finish(t)
+
+
 def with_an_odd_root(storage):
     with contextlib.closing(ZODB.DB(storage)) as db, db.transaction() as connection:
         odd = Odd()
         connection.add(odd)
     record, _ = load_current(storage, odd._p_oid)
-    t = TransactionMetaData()
-    storage.tpc_begin(t)
-    storage.store(z64, load_current(storage, z64)[1], record, "", t)
-    storage.tpc_vote(t)
-    storage.tpc_finish(t)
+    change_odd_root(storage, record)
     return storage
 
 
@@ -308,6 +313,29 @@ def test_a_root_of_another_kind_has_it_in_the_log():
     found = look(storage)
     assert (found.root, found.log) == ("", identity)
     assert identify(storage) == identity
+
+
+def test_a_root_of_another_kind_has_it_beside_the_data_after_packs(file):
+    change_root(file)
+    with contextlib.closing(FileStorage(str(file))) as storage:
+        change_odd_root(storage, load_current(with_an_odd_root(Open()), z64)[0])
+    config = making.a_config(address="127.0.0.1:0", storage=making.a_filestorage(file))
+    identities = set()
+    for packed_by_the_server in (True, False):
+        with (
+            Server(config) as server,
+            contextlib.closing(making.a_client((server.address.host, server.address.port))) as client,
+        ):
+            identities.add(client._info["zkfleet.database"])
+            change_odd_root(client)
+            if packed_by_the_server:
+                client.pack(time.time() + 1, wait=True)
+        pack(file)
+        with contextlib.closing(FileStorage(str(file), read_only=True)) as storage:
+            found = look(storage)
+        assert (found.root, found.log, found.known) == ("", "", found.beside)
+    identities.add(identity_of(file))
+    assert len(identities) == 1
 
 
 def test_a_storage_that_keeps_none_has_none(caplog):
@@ -461,6 +489,16 @@ def test_so_does_what_it_wrote_beside_the_data(file):
 
 
 # -- who knows better
+
+
+def test_what_it_wrote_beside_the_data_is_not_believed_of_other_data_for_ever(file, tmp_path):
+    change_root(file)
+    identity = earlier(file)
+    assert identity_of(file) == identity
+    other = tmp_path / "other.fs"
+    change_root(other)
+    other.replace(file)
+    assert identity_of(file) != identity
 
 
 def test_an_identity_can_be_given(file):

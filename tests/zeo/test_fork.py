@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import traceback
 from contextlib import closing
 
@@ -143,6 +144,20 @@ def test_a_child_may_end_and_close_what_it_cannot_use(fleet, server):
             connection.root()["n"]
             assert in_child(end) == "done"
         assert count(found) == 2
+
+
+def test_a_child_closes_though_another_thread_was_just_telling_of_changes(fleet, server):
+    with database(fleet, "/db") as found, closing(found.open()) as connection:
+        count(found)
+        adapter = found._mvcc_storage
+
+        def end():
+            signal.alarm(10)
+            found.close()
+            return "done"
+
+        with adapter._lock, connection._storage._lock:
+            assert in_child(end) == "done"
 
 
 def test_a_child_reads_with_a_database_of_its_own(fleet, server):

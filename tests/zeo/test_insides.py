@@ -128,7 +128,8 @@ def test_what_methods_are_said_to_set_is_there_on_living_objects(fleet):
         link = client._server.client
         living = [serving, serving.acceptor, serving.lock_managers["1"], connection, connection.zeo_storage]
         living += [client, client._server, client._cache, link, link.protocol]
-        living += [MVCCAdapter(MappingStorage()), transaction.TransactionManager()]
+        adapter = MVCCAdapter(MappingStorage())
+        living += [adapter, adapter.new_instance(), transaction.TransactionManager()]
         options = Options(config)
         options.realize([])
         for kind, _name, attributes in map(split, NEEDS):

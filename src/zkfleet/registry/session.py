@@ -129,7 +129,10 @@ class Session:
         if paths.within(path, SYSTEM) or paths.within(rooted, SYSTEM):
             raise errors.BadPath(f"{path} belongs to ZooKeeper", hint="name a node of yours")
         if MARKS in rooted.split("/"):
-            raise errors.BadPath(f"{path} belongs to zkfleet, which keeps its marks there", hint="name a node of yours")
+            raise errors.BadPath(
+                f"{path} belongs to zkfleet, which keeps its marks there",
+                hint="name a node of yours; delete it from a text that an earlier zkfleet exported",
+            )
 
     # -- coming and going
 

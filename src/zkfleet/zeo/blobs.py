@@ -47,12 +47,12 @@ def token_of(storage: Any) -> str:
 def _write(file: Path, token: str) -> None:
     """Write a token whole, unless another server was faster."""
     draft = file.with_name(f"{MARK}.{token}")
-    draft.write_text(token + "\n", encoding="ascii")
     try:
+        draft.write_text(token + "\n", encoding="ascii")
         with suppress(FileExistsError):
             os.link(draft, file)
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> str:

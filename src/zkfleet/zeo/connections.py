@@ -21,6 +21,7 @@ from ZODB.serialize import referencesf
 from zkfleet.errors import BadInput
 from zkfleet.spelling import get_logger, spell
 from zkfleet.zeo.blobs import token_of
+from zkfleet.zeo.databases import remember
 from zkfleet.zeo.described import BLOBS, IDENTITY, PACK_TAKES_GC, TRANSIENT
 from zkfleet.zeo.insides import Repair, is_on
 from zkfleet.zeo.kernel import keep_alive
@@ -147,8 +148,11 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         return run_in_thread(self._pack_impl, time, gc)
 
     def _pack_impl(self, time: float, gc: bool | None = None) -> None:
+        identity = self.server.identities.get(self.storage_id, "")
         with self.server.pack_guard.inside(self.storage_id):
+            remember(self.storage, identity)
             self._pack(time, gc)
+            remember(self.storage, identity)
 
     def _pack(self, time: float, gc: bool | None) -> None:
         if not is_on(PACKS):

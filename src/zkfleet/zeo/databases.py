@@ -176,10 +176,26 @@ def _remember(storage: Any, found: Evidence, identity: str) -> bool:
     beside = Sidecar.of(storage)
     if beside is None:
         return False
-    if found.beside == identity and (found.fits or found.root or found.log):
+    last = (storage.lastTransaction() or z64).hex()
+    before = beside.read()
+    # What the root says is in all that is left of the data.  Else a pack may have removed what the file names.
+    if before.database == identity and before.tid and (identity_in(_root(storage)[1]) or before.tid == last):
         return True
-    last = storage.lastTransaction() or z64
-    return beside.write(Remembered(identity, last.hex()))
+    known = before.database == identity and bool(found.fits or found.root or found.log)
+    return beside.write(Remembered(identity, last)) or known
+
+
+def remember(storage: Any, identity: str) -> None:
+    """Have the file beside the data name a transaction that they have, if it alone may know their identity.
+
+    Before and after a pack, which removes transactions, and when a storage is closed.
+    """
+    beside = Sidecar.of(storage)
+    if beside is None or not identity or identity_in(_root(storage)[1]):
+        return
+    now = Remembered(identity, (storage.lastTransaction() or z64).hex())
+    if beside.read() != now:
+        beside.write(now)
 
 
 def _identify_transient(storage: Any, *, read_only: bool) -> str:

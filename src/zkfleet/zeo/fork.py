@@ -13,6 +13,7 @@ lock: a thread that is not there may hold it.
 import contextlib
 import inspect
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -31,8 +32,9 @@ CACHED_OBJECTS = Repair(
     "a child is refused only when it needs the server",
     (
         "ZEO.ClientStorage:ClientStorage.registerDB sets _db",
-        ADAPTER + "MVCCAdapter.__init__ sets _instances",
+        ADAPTER + "MVCCAdapter.__init__ sets _instances, _lock",
         ADAPTER + "MVCCAdapter.new_instance",
+        ADAPTER + "MVCCAdapterInstance.__init__ sets _lock",
         ADAPTER + "MVCCAdapterInstance.poll_invalidations",
         ADAPTER + "MVCCAdapterInstance.sync(force)",
         "transaction._manager:TransactionManager.__init__ sets _synchs",
@@ -76,6 +78,8 @@ def _disable(storage: Any) -> None:
     for number in _open_files(server.client, cache):
         _let_go(number)
     if is_on(CACHED_OBJECTS) and isinstance(storage._db, MVCCAdapter):
+        # Whoever told of changes when the child was forked had these locks, and is not here.
+        storage._db._lock = threading.Lock()
         storage._db.new_instance = _refuse
         for instance in list(storage._db._instances):
             _Ending(instance)
@@ -106,6 +110,7 @@ class _Ending:
 
     def __init__(self, instance: Any) -> None:
         self._is_over = False
+        instance._lock = threading.Lock()
         instance.afterCompletion = self._complete
         instance.sync = self._sync
         instance.poll_invalidations = lambda: None  # forget all objects

@@ -16,7 +16,7 @@ from typing import Any
 from zkfleet.endpoints import Endpoint, parse_endpoint
 from zkfleet.errors import BadInput, WaitTimedOut
 from zkfleet.spelling import get_logger
-from zkfleet.zeo.databases import identify
+from zkfleet.zeo.databases import identify, remember
 from zkfleet.zeo.oid_supply import skip_given_oids
 from zkfleet.zeo.openings import check_blobs, explained
 from zkfleet.zeo.ports import listened_at
@@ -56,6 +56,7 @@ class Serving:
     """
 
     def __init__(self, settings: Settings, *, may_commit: Callable[[], bool] = always) -> None:
+        self._may_commit = may_commit
         if isinstance(settings.address, str):
             _check_free(settings.address)
         with ExitStack() as undo:
@@ -93,12 +94,19 @@ class Serving:
             self._server.pack_guard.wait_until_none()
             for name, storage in self._storages.items():
                 try:
-                    storage.close()
+                    self._close(name, storage)
                 except Exception:  # the others are to be closed all the same
                     logger.exception("storage_not_closed name=%s", name)
             if mine and _inode(self.address) == mine:
                 os.unlink(str(self.address))
             logger.info("served address=%s", self.address)
+
+    def _close(self, name: str, storage: Any) -> None:
+        try:
+            if self._may_commit():  # else another server may have it open, and packed
+                remember(storage, self.databases.get(name, ""))
+        finally:
+            storage.close()
 
     @property
     def is_alive(self) -> bool:
