@@ -7,6 +7,7 @@ cannot be loaded is a warning, and the others are there.
 """
 
 import importlib
+import os
 import threading
 from importlib.metadata import EntryPoint, entry_points
 
@@ -23,6 +24,15 @@ OURS += ["earlier", "zodb", "transactions", "zeoclient", "zeoserver"]
 """Modules of this room that add commands when they are imported."""
 _lock = threading.Lock()
 _loaded: set[str] = set()
+
+
+def _renew_lock() -> None:
+    # Another thread may have held it, which is not there in a forked child.
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def load(*, others: bool = True) -> None:

@@ -1,6 +1,7 @@
 """What fills the memory?"""
 
 import gc
+import os
 import threading
 import tracemalloc
 from collections import Counter
@@ -24,6 +25,15 @@ Number = Annotated[int, Between(1, 1000)]
 SECONDS_TO_COUNT = 60.0
 _lock = threading.Lock()
 _before: Counter[str] = Counter()
+
+
+def _renew_lock() -> None:
+    # Another thread may have held it, which is not there in a forked child.
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 @command("objects", columns=OBJECTS, deadline=SECONDS_TO_COUNT, metrics=False)

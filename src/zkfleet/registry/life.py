@@ -45,6 +45,15 @@ def _close_all() -> None:
             logger.exception("registry_not_closed hosts=%s", life.session.hosts)
 
 
+def _after_fork() -> None:
+    # Other threads may have held them, which are not there in the child.
+    for life in _all():
+        life.renew_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def open_registries() -> "list[Life]":
     """Return the registries that this process has open."""
     return [life for life in _all() if life.is_open]
@@ -234,6 +243,10 @@ class Life:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+    def renew_lock(self) -> None:
+        """In a forked child: have a lock that nobody holds."""
+        self._lock = threading.RLock()
 
     def check_fork(self) -> None:
         """See to it that a child process does not use its parent's session.

@@ -12,6 +12,7 @@ leaves the connection as it was found.  Nothing here blocks, but `end_session`.
 """
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -306,3 +307,11 @@ class Tap:
         """Break the connection, so that kazoo's thread does not go on waiting for the server."""
         with contextlib.suppress(OSError, AttributeError):
             self._connection._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _after_fork() -> None:
+    # Another thread may have held it, which is not there in the child.
+    Tap._lock_of_all = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

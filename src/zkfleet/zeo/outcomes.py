@@ -211,6 +211,16 @@ _locks: "weakref.WeakKeyDictionary[Any, threading.Lock]" = weakref.WeakKeyDictio
 _making = threading.Lock()
 
 
+def _renew_locks() -> None:
+    # Other threads may have held them, which are not there in the child.
+    global _making
+    _making = threading.Lock()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
+
+
 def _lock_of(client: Any) -> threading.Lock:
     with _making:
         return _locks.setdefault(client, threading.Lock())
