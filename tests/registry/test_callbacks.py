@@ -88,3 +88,24 @@ def test_nobody_takes_a_turn_that_is_another_s():
     turns.changed()
     assert not turns.take()
     assert not turns.mine()
+
+
+def test_a_thread_that_cannot_be_started_delays_callbacks_and_ends_none(registry, kazoo, monkeypatch, caplog):
+    kazoo.create("/service")
+    seen, start = [], threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "zkfleet-callbacks":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    view = registry.children("/service")
+    view(lambda view: seen.append(tuple(view)))
+    kazoo.create("/service/one")
+    wait_for(lambda: "callbacks_delayed" in caplog.text)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    wait_for(lambda: seen and seen[-1] == ("one",))
+    kazoo.create("/service/two")
+    wait_for(lambda: seen[-1] == ("one", "two"))
+    assert caplog.text.count("callbacks_delayed") == 1

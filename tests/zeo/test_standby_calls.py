@@ -204,3 +204,24 @@ def test_the_lease_is_over_when_the_machine_wakes_up(start, server, monkeypatch)
     # The lock turns out to be ours still: then all that is open is closed before it is opened again.
     wait_for(lambda: server.calls == ["open", "abort", "open"])
     wait_for(one.may_commit)
+
+
+@pytest.mark.parametrize("when", ["open", "drain"])
+def test_a_thread_that_cannot_be_started_leaves_nothing_open(start, server, monkeypatch, when):
+    usual = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "zkfleet-standby-work":
+            raise RuntimeError("can't start new thread")
+        usual(thread)
+
+    if when == "open":
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    one = start()
+    if when == "drain":
+        wait_for(one.may_commit)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        one.stop()
+    one.wait_until_stopped(10)
+    assert server.calls == {"open": [], "drain": ["open", "abort"]}[when]
+    assert not one.may_commit()

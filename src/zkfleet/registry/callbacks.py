@@ -88,10 +88,10 @@ class Callbacks:
         self._queue: deque[Job] = deque()
         self._condition = threading.Condition()
         self._workers: dict[threading.Thread, float | None] = {}
-        self._stopped = self._told = False
+        self._stopped = self._told = self._lacks_thread = False
 
     def submit(self, job: Job) -> None:
-        """Queue a job, from any thread."""
+        """Queue a job, from any thread; if no thread can be started for it, `relieve` tries again."""
         with self._condition:
             if self._stopped:
                 return
@@ -113,7 +113,7 @@ class Callbacks:
             late = time.monotonic() - PATIENCE
             blocked = all(since is not None and since < late for since in self._workers.values())
             if self._queue and blocked and len(self._workers) < MOST and not self._stopped:
-                if not self._told:
+                if self._workers and not self._told:
                     logger.warning("callback_blocks threads=%d waiting=%d", len(self._workers), len(self._queue))
                 self._told = True
                 self._add_worker()
@@ -138,7 +138,17 @@ class Callbacks:
     def _add_worker(self) -> None:
         worker = threading.Thread(target=self._run, name="zkfleet-callbacks", daemon=True)
         self._workers[worker] = None
-        worker.start()
+        try:
+            worker.start()
+        except RuntimeError as exc:  # the machine has no more threads for this process, or it ends
+            del self._workers[worker]
+            if not self._workers and not self._lacks_thread:
+                self._lacks_thread = True
+                logger.error("callbacks_delayed waiting=%d reason=%s: tried again", len(self._queue), exc)
+            return
+        if self._lacks_thread:
+            self._lacks_thread = False
+            logger.info("callbacks_resumed waiting=%d", len(self._queue))
 
     def _run(self) -> None:
         me = threading.current_thread()

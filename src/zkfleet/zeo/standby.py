@@ -26,6 +26,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -231,7 +232,10 @@ class Standby:
                 problem = exc
             self._inbox.put(lambda: then(problem))
 
-        threading.Thread(target=work, name="zkfleet-standby-work", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="zkfleet-standby-work", daemon=True).start()
+        except RuntimeError as exc:  # the machine has no more threads for this process
+            self._inbox.put(partial(then, exc))
 
     def _opened(self, problem: Exception | None) -> None:
         self._locked_by = locked_by(problem) if isinstance(problem, LockError) else ""
