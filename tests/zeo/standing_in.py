@@ -86,7 +86,7 @@ class Process:
     def serves(self):
         return self.log.server() == self.pid
 
-    def wait_until(self, state, timeout=10):
+    def wait_until(self, state, timeout=60):
         wait_for(lambda: any(line.detail == state for line in self.log.lines(self.pid)), timeout, f"{self.pid} {state}")
         return self
 

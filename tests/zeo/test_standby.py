@@ -18,6 +18,8 @@ from zkfleet.zeo.lease import RENEWED_EVERY
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 TIMEOUT = 2.0
+# Seconds that a process may take to start on a busy machine: what must be quick is asserted by itself.
+LONGEST = 60
 
 
 @pytest.fixture(params=["dev", "real"])
@@ -60,7 +62,7 @@ def start(zookeeper, log):
 def pair(start, log, tmp_path, request):
     """Two servers of one file storage: the one that serves, and its standby."""
     first = start(file=tmp_path / "Data.fs", machine=getattr(request, "param", ""))
-    wait_for(lambda: first.serves)
+    wait_for(lambda: first.serves, LONGEST)
     second = start(file=tmp_path / "Data.fs").wait_until("waiting")
     return first, second
 
@@ -70,7 +72,7 @@ def test_the_holder_is_killed_on_another_machine(pair, log):
     first, second = pair
     began = time.monotonic()
     first.send(signal.SIGKILL)
-    wait_for(lambda: second.serves)
+    wait_for(lambda: second.serves, LONGEST)
     assert TIMEOUT / 2 < log.reigns()[1][0] - began < TIMEOUT + 1
     log.check_one_at_a_time()
 
@@ -82,7 +84,7 @@ def test_the_death_of_a_holder_on_the_same_machine_is_seen_before_its_session_is
     first.send(signal.SIGKILL)
     if is_reaped:
         first.process.wait(5)
-    wait_for(lambda: second.serves)
+    wait_for(lambda: second.serves, LONGEST)
     assert log.reigns()[1][0] - began < RENEWED_EVERY * TIMEOUT + 0.5
     log.check_one_at_a_time()
 
@@ -91,7 +93,7 @@ def test_the_holder_is_told_to_end(pair, log):
     first, second = pair
     began = time.monotonic()
     first.send(signal.SIGTERM)
-    wait_for(lambda: second.serves)
+    wait_for(lambda: second.serves, LONGEST)
     assert log.reigns()[1][0] - began < 1
     assert first.process.wait(5) == 0
     assert log.last("drained", first.pid).at < log.reigns()[1][0]
@@ -110,22 +112,22 @@ def test_a_standby_that_ends_disturbs_nobody(pair, log):
 def test_a_holder_that_was_stopped_for_longer_than_its_session_does_not_commit(start, log, tmp_path, file):
     file = file if file == "-" else tmp_path / file
     first = start(file=file)
-    wait_for(lambda: first.serves)
+    wait_for(lambda: first.serves, LONGEST)
     second = start(file=file).wait_until("waiting")
     first.send(signal.SIGSTOP)
     if file == "-":
-        wait_for(lambda: second.serves)
+        wait_for(lambda: second.serves, LONGEST)
     else:
         second.wait_until("blocked")  # the stopped process has the file still
     resumed = time.monotonic()
     first.send(signal.SIGCONT)
     wait_for(lambda: log.last("aborted", first.pid))
-    wait_for(lambda: second.serves)
+    wait_for(lambda: second.serves, LONGEST)
     wait_for(lambda: log.last("state", first.pid).detail == "waiting")
     assert log.last("commit", first.pid).at < resumed
     log.check_one_at_a_time()
     second.send(signal.SIGTERM)
-    wait_for(lambda: first.serves)
+    wait_for(lambda: first.serves, LONGEST)
 
 
 def test_zookeeper_dies_and_comes_back(zookeeper, pair, log):
@@ -135,7 +137,7 @@ def test_zookeeper_dies_and_comes_back(zookeeper, pair, log):
     aborted = wait_for(lambda: log.last("aborted", first.pid))
     assert aborted.at < died + TIMEOUT
     zookeeper.resume()
-    wait_for(lambda: first.serves or second.serves)
+    wait_for(lambda: first.serves or second.serves, LONGEST)
     log.check_one_at_a_time()
 
 
@@ -181,7 +183,7 @@ def test_the_storage_s_file_is_locked_by_somebody_else(start, log, tmp_path):
     assert not log.reigns()
     began = time.monotonic()
     lock.close()
-    wait_for(lambda: first.serves)
+    wait_for(lambda: first.serves, LONGEST)
     assert log.reigns()[0][0] - began < 0.5
 
 
