@@ -11,6 +11,7 @@ and this is the only room that knows ZEO's insides.
     storage                  what a client holds, and how it hears from the registry
     oids                     which ids it may still give to new objects
     cache_file, blobs        which files it keeps; is its folder for blobs the server's
+    downloads                is a blob that came over a connection whole
     fork                     what a forked child finds of it
     candidates               whom it may try, and whom first (pure)
     link, peer               the connection in use and the one to each server, on ZEO's thread
@@ -30,12 +31,13 @@ and this is the only room that knows ZEO's insides.
     earlier                  what was said the last time
     connections, storage_server    ZEO's server, repaired, on a loop of its own
     messages, arrivals       what clients may send; how many there may be, and by when they have registered
+    ports                    one port for IPv4 and IPv6
+    probes, conflicts        what the log says of health checks, and of a class that a server lacks
     inside                   what goes on in the servers of this process
-    databases                which database a storage holds
-    oid_supply               which ids it gives to new objects
-    conflicts                what a server logs if it lacks the class for a conflict
-    roots, sidecar           how that is kept in the data, and beside them
-    identities               who says which database it is, and who may change that
+    databases                which database a storage holds: its identity
+    roots, sidecar           how the identity is kept in the data, and beside them
+    identities               which identity the data and the servers have, for people, who may change it
+    oid_supply               which ids a storage gives to new objects
     transience               which storages are new databases at each start
     server, runner           the door for those who embed a server; a process of it
     settings, monitored      how a server and its monitor are configured
