@@ -205,6 +205,73 @@ def test_an_iterator_of_a_server_that_was_left_says_so(fleet, zeo):
             next(begun)
 
 
+def test_a_step_of_an_iterator_that_waited_for_a_move_is_not_sent_to_the_new_server(fleet, zeo):
+    server = zeo()
+    registration = fleet.register("/db", server.address)
+    with database(fleet, "/db", leave_after=0.1, ping_timeout=5) as found:
+        for _ in range(3):
+            count(found)
+        begun = found.storage.iterator()
+        first = next(begun)
+        records = iter(first)
+        io = found.storage._server.client
+        steps = []
+
+        def step_meanwhile():
+            if not steps:  # all wait from here on, until the new server is taken
+                steps.extend(Background(lambda each=each: next(each)) for each in (begun, records))
+                steps.append(Background(lambda: next(iter(first))))
+
+        notify_left, found.storage.notify_left = found.storage.notify_left, lambda: (step_meanwhile(), notify_left())
+        with Proxy(server.port) as proxy:
+            registration.close()
+            fleet.register("/db", ("127.0.0.1", proxy.port))
+            wait_for(lambda: peer(found) == proxy.port and io.operational)
+            # The same numbers, of the new connection.
+            others = [found.storage.iterator() for _ in range(3)]
+            for step in steps:
+                with pytest.raises(ClientDisconnected, match="lost or left"):
+                    step.result()
+            assert len(steps) == 3
+            assert [next(each).tid for each in others] == [first.tid] * 3
+
+
+def test_the_end_of_an_iterator_whose_server_was_left_meanwhile_is_an_end(fleet, zeo):
+    server = zeo()
+    fleet.register("/db", server.address)
+    with database(fleet, "/db") as found:
+        count(found)
+        storage = found.storage
+        begun = storage.iterator()
+        call = storage._call
+
+        def answer_and_lose(*args):
+            answer = call(*args)
+            storage._iterator_gc(True)
+            return answer
+
+        storage._call = answer_and_lose
+        assert list(begun)
+
+
+def test_what_is_cleared_away_of_a_former_connection_is_nothing_of_this_one(fleet, zeo):
+    server = zeo()
+    fleet.register("/db", server.address)
+    with database(fleet, "/db") as found:
+        count(found)
+        storage = found.storage
+        former = storage.iterator()
+        ids = set(storage._iterator_ids)
+        generation = storage._connection_generation
+        storage._server.loop.call_soon_threadsafe(storage._server.client.protocol.give_up, "for a test")
+        wait_for(lambda: storage._connection_generation >= generation + 2 and storage.is_connected())
+        here = storage.iterator()
+        storage._iterator_ids |= ids  # as a thread does that was slow to note the former one
+        del former
+        storage._iterator_gc()
+        assert list(here)
+
+
 def test_many_who_commit_do_not_keep_a_client_at_a_server_that_was_delisted(fleet, zeo, monkeypatch):
     monkeypatch.setattr(move, "WHAT_IS_UNDER_WAY_MAY_TAKE", 1.0)
     server = zeo()

@@ -5,7 +5,8 @@ the next one or fails by `ClientDisconnected`, with the server and the reason;
 what is only sent, without an answer, is dropped without a word, because whoever
 sent it learns of the loss by the next request that wants an answer.  What is
 part of a transaction goes to the server where that began, and to no other one,
-which would break the connection for it.
+which would break the connection for it.  So does the next step of an iterator:
+another server has another iterator of that number, or none.
 
 All on the thread of ZEO's loop, but for `RequestingThread`.
 """
@@ -29,6 +30,10 @@ logger = get_logger(__name__)
 OF_TRANSACTION = frozenset(
     ["checkCurrentSerialInTransaction", "deleteObject", "restorea", "storea", "storeBlobShared", "undoa", "vote"]
 )
+# Requests that begin to iterate, whose answer is the number of the iterator, and
+# those whose first argument is such a number.
+BEGIN_TO_ITERATE = frozenset(["iterator_start", "iterator_record_start"])
+ITERATE = frozenset(["iterator_next", "iterator_record_next", "iterator_record_start"])
 IO = "ZEO.asyncio.client:ClientIO."
 NEEDS = (
     IO + "_prefetch_co(oid, tid)",
@@ -50,6 +55,27 @@ NEEDS = (
     "ZEO.asyncio.client:Protocol.load_before(oid, tid)",
     "ZEO.cache:ClientCache.loadBefore(oid, before_tid)",
 )
+
+
+class Number(int):
+    """The number of an iterator, which means something to one connection alone.
+
+    A server counts anew for each connection, so no two are equal.
+
+    Attributes:
+        peer: that connection.
+    """
+
+    peer: "Peer"
+
+    @classmethod
+    def of(cls, number: int, peer: "Peer") -> "Number":
+        """Return a number that a connection has given."""
+        made = cls(number)
+        made.peer = peer
+        return made
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
 
 class RequestingIO(ClientIO):  # type: ignore[misc]  # ZEO has no types
@@ -79,12 +105,18 @@ class RequestingIO(ClientIO):  # type: ignore[misc]  # ZEO has no types
 
     async def call_sync_co(self, method: str, args: Any, timeout: float) -> Any:
         """Ask the server, when there is one, and return its answer."""
+        if method in ITERATE:
+            _check_number(args[0], self.protocol)
         peer = await self._server(timeout)
         if _is_elsewhere(peer, method, args):
             raise self.gone()
         if method == "sendBlob":
             return await self._download(peer, *args)
-        return await peer.call_sync(method, args)
+        if method in ITERATE:
+            _check_number(args[0], peer)  # while it waited a server may have been left
+            args = (int(args[0]), *args[1:])
+        answer = await peer.call_sync(method, args)
+        return Number.of(answer, peer) if method in BEGIN_TO_ITERATE else answer
 
     async def _download(self, peer: "Peer", oid: bytes, serial: bytes) -> None:
         try:
@@ -111,6 +143,8 @@ class RequestingIO(ClientIO):  # type: ignore[misc]  # ZEO has no types
             return
         if method == "tpc_begin":
             peer.transaction = args[0]
+        if method == "iterator_gc":
+            args = ([int(one) for one in args[0] if one.peer is peer],)
         super().call_async(method, args)
 
     def call_async_iter(self, it: Iterable[Any]) -> None:
@@ -134,6 +168,14 @@ class RequestingIO(ClientIO):  # type: ignore[misc]  # ZEO has no types
 def _is_elsewhere(peer: "Peer", method: str, args: Any) -> bool:
     """Return whether a request is part of a transaction that did not begin at this server."""
     return method in OF_TRANSACTION and args[-1] != peer.transaction
+
+
+def _check_number(number: Any, peer: "Peer | None") -> None:
+    """See to it that an iterator is one of a connection."""
+    if not isinstance(number, Number):
+        raise ClientDisconnected("the iterator's server was lost")
+    if number.peer is not peer:
+        raise ClientDisconnected(f"{number.peer} was lost or left, and what was iterated over there with it")
 
 
 class RequestingThread(ClientThread):  # type: ignore[misc]  # ZEO has no types

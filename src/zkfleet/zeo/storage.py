@@ -43,7 +43,10 @@ STORAGE = Repair(
         "ZEO.ClientStorage:ClientStorage(_client_factory)",
         "ZEO.ClientStorage:ClientStorage.__init__ sets _async, _async_iter, _cache, _call, _is_read_only, _server",
         "ZEO.ClientStorage:ClientStorage.__init__ sets _storage, _wait",
+        "ZEO.ClientStorage:ClientStorage.__init__ sets _iterator_ids, _iterators",
         "ZEO.ClientStorage:ClientStorage._check_trans(trans, meth)",
+        "ZEO.ClientStorage:ClientStorage._forget_iterator(iid)",
+        "ZEO.ClientStorage:ClientStorage._iterator_gc(disconnected)",
         "ZEO.ClientStorage:ClientStorage.close",
         "ZEO.ClientStorage:ClientStorage.loadBefore",
         "ZEO.ClientStorage:ClientStorage.new_addr(addr)",
@@ -195,6 +198,19 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         What is open at the old one, such as an iterator, is not at the new one.
         """
         super().notify_disconnected()
+
+    # An iterator knows its connection by its number.  So the iterators are not gone
+    # through here, which fails when a thread begins one meanwhile.
+    def _iterator_gc(self, disconnected: bool = False) -> None:
+        if disconnected and isinstance(self._server, LinkThread):
+            self._iterators.clear()
+            self._iterator_ids.clear()
+        else:
+            super()._iterator_gc(disconnected)
+
+    def _forget_iterator(self, iid: int) -> None:
+        self._iterators.pop(iid, None)
+        self._iterator_ids.discard(iid)  # the server may have been lost, or left, since its last answer
 
     def set_server_addr(self, addr: Any) -> None:
         """Take note of the server's address, without looking up a name for it."""
