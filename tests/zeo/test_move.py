@@ -375,6 +375,81 @@ def test_a_server_is_not_left_for_one_that_lags_behind(fleet, zeo, tmp_path, on_
         assert peer(found) == server.port
 
 
+@pytest.mark.parametrize("says", ["it lags", "nothing"])
+def test_a_server_that_dies_while_the_new_one_is_not_ready_is_back_at_once(fleet, zeo, tmp_path, says):
+    """Of three, the one in use dies while the one that it was to be left for is asked how far it is."""
+    server = zeo()
+    with Proxy(server.port) as proxy, Proxy(server.port) as good:
+        registration = fleet.register("/db", ("127.0.0.1", proxy.port))
+        # What is silent is given up after `ping_timeout`, which is for other tests.
+        with database(fleet, "/db", leave_after=0.1, ping_timeout=30, wait_timeout=20) as found:
+            count(found)
+            shutil.copy(tmp_path / "Data.fs", tmp_path / "old.fs")
+            done = count(found)
+            lags = zeo("old.fs")
+            asked = threading.Event()
+            with ProxyOfReplies(lags.port, silent_while(lambda: says == "nothing" and asked.is_set())) as slow:
+                caught_up = link.caught_up
+
+                async def note(*arguments):
+                    asked.set()
+                    return await caught_up(*arguments)
+
+                link.caught_up = note
+                try:
+                    fleet.register("/db", ("127.0.0.1", slow.port))
+                    registration.close()
+                    assert asked.wait(10)
+                    fleet.register("/db", ("127.0.0.1", good.port))
+                    proxy.refuse()
+                    began = time.monotonic()
+                    wait_for(lambda: peer(found) == good.port and found.storage.is_connected())
+                    assert time.monotonic() - began < 3
+                    assert count(found) == done + 1
+                finally:
+                    link.caught_up = caught_up
+
+
+def test_a_server_that_is_not_left_for_one_that_lags_is_asked_again_soon_after_the_other_died(fleet, zeo, tmp_path):
+    server = zeo()
+    with Proxy(server.port) as proxy:
+        registration = fleet.register("/db", ("127.0.0.1", proxy.port))
+        with database(fleet, "/db", on_behind="clear", leave_after=0.1, ping_timeout=5, wait_timeout=20) as found:
+            count(found)
+            shutil.copy(tmp_path / "Data.fs", tmp_path / "old.fs")
+            count(found)
+            old = zeo("old.fs")
+            fleet.register("/db", old.address)
+            registration.close()
+            wait_for(lambda: old.status()["connections"] == 1)
+            proxy.refuse()
+            began = time.monotonic()
+            wait_for(lambda: peer(found) == old.port and found.storage.is_connected())
+            assert time.monotonic() - began < 4
+
+
+def test_who_writes_does_not_go_from_a_server_that_was_delisted_to_a_read_only_one(fleet, zeo, tmp_path, monkeypatch):
+    monkeypatch.setattr(link, "SECONDS_BETWEEN_OFFERS", 0.2)
+    server = zeo()
+    with Proxy(server.port) as proxy, Proxy(server.port) as other:
+        registration = fleet.register("/db", ("127.0.0.1", proxy.port))
+        with database(fleet, "/db", read_only_fallback=True, leave_after=0.1, wait_timeout=20) as found:
+            count(found)
+            shutil.copy(tmp_path / "Data.fs", tmp_path / "copy.fs")
+            reads = zeo("copy.fs", options="read-only true")
+            fleet.register("/db", reads.address)
+            registration.close()
+            for _ in range(2):  # it is asked again and again
+                wait_for(lambda: reads.status()["connections"] == 1)
+                wait_for(lambda: reads.status()["connections"] == 0)
+                assert peer(found) == proxy.port
+            assert count(found) == 2
+            # One that writes is gone to, and if there is none, one that reads.
+            registration = fleet.register("/db", ("127.0.0.1", other.port))
+            wait_for(lambda: peer(found) == other.port)
+            assert count(found) == 3
+
+
 def test_a_server_that_had_all_when_it_let_us_in_is_not_called_behind(fleet, zeo, caplog):
     server = zeo()
     with Proxy(server.port) as one, Proxy(server.port) as two, Proxy(server.port) as three:

@@ -268,7 +268,7 @@ class Link(RequestingIO):
                 server_tid = await peer.server_call("lastTransaction")
             self._check_not_behind(peer, server_tid)
             await super().register(peer, server_tid)
-        elif self._seeks() and (self._leaves() or not peer.read_only):
+        elif self._seeks() and self._is_as_good(peer, old):
             await self._move(old, peer)
         else:
             self._turn_down(peer)  # it has nothing that we lack
@@ -277,11 +277,15 @@ class Link(RequestingIO):
             self._reasons.forgive(peer.addr)
             self._see_whether_it_is_listed()
 
+    def _is_as_good(self, peer: Peer, old: Peer) -> bool:
+        """Whether a server can do what the one in use does: who falls back to reading does not do so from writing."""
+        return not peer.read_only or (self._leaves() and old.read_only)
+
     async def _move(self, old: Peer, peer: Peer) -> None:
         try:
-            await caught_up(self, peer, WHAT_IS_UNDER_WAY_MAY_TAKE)
+            await caught_up(self, peer, WHAT_IS_UNDER_WAY_MAY_TAKE, old)
             async with standstill(self, old):
-                server_tid = await caught_up(self, peer, ALL_MAY_WAIT)
+                server_tid = await caught_up(self, peer, ALL_MAY_WAIT, old)
                 if self.protocol is old:
                     logger.info("zeo_server_left server=%s for=%s", old, peer)
                     self.client.notify_left()
@@ -290,14 +294,18 @@ class Link(RequestingIO):
                     await self.verify(server_tid)
                 else:
                     await super().register(peer, server_tid)
-        except NotNow as exc:
+        except (NotNow, ServerBehind) as exc:
+            self._put_off(old, peer, exc)
+
+    def _put_off(self, old: Peer, peer: Peer, exc: Exception) -> None:
+        if self.protocol is not old:
+            raise exc  # there is none to stay with: it is a server like any other that is not taken
+        if isinstance(exc, NotNow):
             logger.info("zeo_move_put_off server=%s for=%s reason=%s", old, peer, exc)
             self._stays_until = self.loop.time() + SECONDS_BETWEEN_OFFERS
-            self._turn_down(peer)
-        except ServerBehind as exc:
-            if self._is_news(peer, exc):
-                logger.warning("zeo_move_put_off server=%s for=%s reason=%s", old, peer, exc)
-            self._turn_down(peer)
+        elif self._is_news(peer, exc):
+            logger.warning("zeo_move_put_off server=%s for=%s reason=%s", old, peer, exc)
+        self._turn_down(peer)
 
     def _turn_down(self, peer: Peer) -> None:
         peer.close()

@@ -63,25 +63,28 @@ async def standstill(link: "Link", old: "Peer") -> AsyncIterator[None]:
         link.boundary.open()
 
 
-async def caught_up(link: "Link", peer: "Peer", seconds: float) -> bytes:
+async def caught_up(link: "Link", peer: "Peer", seconds: float, old: "Peer") -> bytes:
     """Return a server's last transaction when it has what has been seen here, which it may be about to get.
+
+    That is not waited for once the server in use is lost: nobody else is looked for meanwhile.
 
     Raises:
         ServerBehind: it has not, within so many seconds.
         NotNow: it says nothing.
     """
     seen, deadline = link.cache.getLastTid() or z64, link.loop.time() + seconds
-    while (has := await _last_transaction(peer, seconds)) < seen:
-        if link.loop.time() >= deadline:
+    while (has := await _last_transaction(peer, seconds, old)) < seen:
+        if old.closed or link.loop.time() >= deadline:
             raise ServerBehind(str(peer), has=has.hex(), seen=seen.hex())
         await asyncio.sleep(ASK_AGAIN)
     return has
 
 
-async def _last_transaction(peer: "Peer", seconds: float) -> bytes:
+async def _last_transaction(peer: "Peer", seconds: float, old: "Peer") -> bytes:
     future = peer.server_call("lastTransaction")
     future.add_done_callback(lambda future: future.exception())  # it may come too late for anybody to ask
-    await _wait_until(future.done, seconds, f"an answer of {peer}")
+    await _wait_until(lambda: future.done() or old.closed, seconds, f"an answer of {peer}")
+    await _wait_until(future.done, min(seconds, ALL_MAY_WAIT), f"an answer of {peer}")
     found: bytes = future.result()
     return found
 
