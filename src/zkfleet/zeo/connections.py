@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ZEO.asyncio.server import Delay, ServerProtocol
+from ZEO.Exceptions import ClientDisconnected
 from ZEO.StorageServer import ZEOStorage, run_in_thread
 from ZODB.POSException import ConflictError
 from ZODB.serialize import referencesf
@@ -93,6 +94,8 @@ CONNECTIONS = Repair(
         "ZEO.asyncio.server:ServerProtocol.close",
         "ZEO.asyncio.server:ServerProtocol.closed",
         "ZEO.asyncio.server:ServerProtocol.send_reply(message_id, result, send_error, flag)",
+        "ZEO.asyncio.server:ServerProtocol.send_error(message_id, exc, send_error)",
+        "ZEO.asyncio.server:ServerProtocol.unlogged_exception_types",
         "ZEO.asyncio.server:ServerProtocol.connected",
         "ZEO.asyncio.server:ServerProtocol.methods",
         "ZEO.asyncio.server:ServerProtocol.protocols",
@@ -110,6 +113,9 @@ CONNECTIONS = Repair(
         "ZEO.StorageServer:ZEOStorage.storage_id",
         "ZEO.StorageServer:ZEOStorage.get_info",
         "ZEO.StorageServer:ZEOStorage.sendBlob(oid, serial)",
+        "ZEO.StorageServer:ZEOStorage._undo(trans_id)",
+        "ZEO.StorageServer:ZEOStorage._vote(delay)",
+        "ZEO.StorageServer:ZEOStorage.tpc_begin sets invalidated, serials",
         "ZEO.StorageServer:ZEOStorage._clear_transaction",
         "ZEO.StorageServer:LockManager.__init__ sets locked",
         "ZEO.StorageServer:StorageServer.__init__ sets lock_managers",
@@ -193,7 +199,17 @@ class ClientStorageSide(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     def _vote(self, delay: Any = None) -> Any:
         self._with_blobs = frozenset(oid for oid, *_ in self.blob_log) if is_on(BLOB_RECORDS) else ()
         with self.server.missing_classes[self.storage_id].watched():
-            return super()._vote(delay)
+            answer = super()._vote(delay)
+        if answer and answer is self.serials:
+            self.invalidated.extend(set(answer).difference(self.invalidated))
+        return answer
+
+    # A client's storage, which serves on what another server has, hears only when it
+    # votes which objects an undo changes, and returns them then.
+    def _undo(self, trans_id: bytes) -> None:
+        if (undone := self.storage.undo(trans_id, self.transaction)) is not None:
+            self.invalidated.extend(undone[1])
+            self.serials.extend(undone[1])
 
     def _store(self, oid: bytes, serial: bytes, data: bytes, blobfile: str | None = None) -> None:
         # A client sends the record of a blob twice, alone and with the blob.  If
@@ -246,6 +262,7 @@ class Connection(ServerProtocol):  # type: ignore[misc]
     """
 
     encrypting: asyncio.Future[Any] | None = None
+    unlogged_exception_types = (*ServerProtocol.unlogged_exception_types, ClientDisconnected)
 
     def __init__(self, server: "RepairedServer", address: Any, msgpack: bool) -> None:
         super().__init__(server.event_loop, address, server.create_client_handler(), msgpack)
@@ -377,6 +394,18 @@ class Connection(ServerProtocol):  # type: ignore[misc]
         """Answer, unless the client has gone meanwhile: a pack, say, goes on without it."""
         if not (self.closed or self.gone.done()):
             super().send_reply(message_id, result, send_error, flag)
+
+    def send_error(self, message_id: int, exc: Exception, send_error: bool = False) -> None:
+        """Answer by an error; if the storage is another server's and has lost that one, by the end of the connection.
+
+        ZEO's clients know no other error that means so: it is to be tried again, and of
+        a commit it leaves open whether it happened.
+        """
+        if isinstance(exc, ClientDisconnected):
+            logger.warning("client_sent_away peer=%s reason=%s", self.name, exc)
+            self.close()
+        else:
+            super().send_error(message_id, exc, send_error)
 
     def async_threadsafe(self, method: str, *args: Any) -> None:
         """Send a message that has no reply; from the loop's own thread at once, before all that is sent later."""
