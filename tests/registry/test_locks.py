@@ -1,5 +1,7 @@
 """Locks, on a server of each kind: who has it, since when, and how soon the next one does."""
 
+import contextlib
+import json
 import logging
 import threading
 import time
@@ -11,7 +13,11 @@ from tests.conftest import a_server, wait_for, with_own_chroot
 from zkfleet import Status
 from zkfleet.clocks import since_boot
 from zkfleet.errors import BadPath, BadProperties, Closed, NodeNotFound, NotConnected, WaitTimedOut
+from zkfleet.registry.identity import new_instance
 from zkfleet.testing import Proxy, expire_session
+
+# What a process of this machine says that is gone.
+DEAD = {"pid": 4_000_000, "instance": new_instance()}
 
 
 @pytest.fixture
@@ -161,10 +167,81 @@ def test_a_node_is_not_made_without_its_parent(registry):
         registry.make_node("/no/where")
 
 
-def test_links_are_followed(here, kazoo):
+def test_a_path_with_a_link_is_refused_for_its_target_may_change(here, kazoo):
     here.ln("/locks", "/here")
-    here.lock("/here", "primary").wait_until_held()
-    assert kazoo.get_children("/locks") == ["primary"]
+    lock = here.lock("/here", "primary")
+    with pytest.raises(BadPath, match="/here leads over a link to /locks") as caught:
+        lock.wait_until_held()
+    assert "/locks" in caught.value.hint
+    assert not kazoo.exists("/locks/primary")
+    lock.close()
+
+
+def test_a_node_in_the_place_of_the_link_makes_the_lock_come(here):
+    here.ln("/locks", "/here")
+    lock = here.lock("/here", "primary")
+    wait_for(lambda: lock.status is Status.FAILED)
+    here.make_node("/here")
+    wait_for(lambda: lock.held)
+
+
+def test_one_of_many_who_look_at_once_replaces_a_dead_holder_s_lock(hosts, here, kazoo):
+    # Each looks before any of them has replaced it, and all but one delete the version that they saw.
+    holder = kazoo.create("/locks/primary", b"{}", ephemeral=True)
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(zkfleet.connect(hosts, session_timeout=5)) for _ in range(3)]
+        locks = [registry.lock("/locks", "primary") for registry in [here, *others]]
+        tokens = set()
+        for lock in locks:
+            wait_for(lambda lock=lock: lock.status is Status.BLOCKED)
+            lock.subscribe(lambda lock: tokens.add(lock.token))
+        first = kazoo.exists(holder).czxid
+        transaction = kazoo.transaction()
+        transaction.delete("/locks/primary")
+        transaction.create("/locks/primary", json.dumps(DEAD).encode(), ephemeral=True)
+        assert not [result for result in transaction.commit() if isinstance(result, Exception)]
+        wait_for(lambda: any(lock.held for lock in locks))
+        for lock in locks:
+            lock.look_again()
+        wait_for(lambda: sorted(lock.status.value for lock in locks) == ["blocked"] * 3 + ["registered"])
+        [held] = [lock for lock in locks if lock.held]
+        assert first < held.token == kazoo.exists("/locks/primary").czxid
+        assert tokens <= {0, held.token}
+        for lock in locks:
+            lock.close()
+
+
+def test_who_gives_up_leaves_a_dead_holder_s_lock_alone(here, kazoo):
+    kazoo.create("/locks/primary", b"{}", ephemeral=True)
+    waits = here.lock("/locks", "primary")
+    wait_for(lambda: waits.status is Status.BLOCKED)
+    kazoo.set("/locks/primary", json.dumps(DEAD).encode())
+    waits.close()
+    assert kazoo.get("/locks/primary")[0] == json.dumps(DEAD).encode()
+
+
+def test_what_guards_a_lock_is_beside_it_hidden_and_leaves_the_node_deletable(here, kazoo):
+    lock = here.lock("/locks", "primary").wait_until_held()
+    version = kazoo.exists("/locks").version
+    assert list(here.children("/locks")) == ["primary"]
+    [witness] = kazoo.get_children("/locks/.zkfleet/lock.primary")
+    assert kazoo.exists(f"/locks/.zkfleet/lock.primary/{witness}").ephemeralOwner == here.session.session_id
+    lock.close()
+    assert kazoo.get_children("/locks/.zkfleet/lock.primary") == []
+    assert kazoo.exists("/locks").version == version
+    assert here.delete_recursive("/locks").deleted == ("/locks",)
+    assert not kazoo.exists("/locks")
+
+
+def test_a_guard_that_somebody_deleted_is_made_again(here, other, kazoo):
+    mine = here.lock("/locks", "primary").wait_until_held()
+    kazoo.delete("/locks/.zkfleet", recursive=True)
+    theirs = other.lock("/locks", "primary")
+    wait_for(lambda: theirs.status is Status.BLOCKED)
+    mine.update(note="still ours")
+    assert json.loads(kazoo.get("/locks/primary")[0])["note"] == "still ours"
+    mine.close()
+    theirs.wait_until_held(5)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".."])

@@ -12,9 +12,10 @@ live views, registrations and plans.
     formats                  where a provider of any library listens (pure)
     hub, callbacks           the threads: one that owns all state, one for users' callbacks
     agenda, following, views live views: what to read next (pure), keeping it, the faces
-    claim, registrar, registration    registrations: what to do next (pure), doing it, the face
+    claim, operations        registrations: what to do next, and by which requests (pure)
+    registrar, registration  doing it, the face
     identity, acls           which process wrote a registration; who may change it
-    locks                    locks: registrations of a name that is waited for
+    locks, guard             locks, names that are waited for; what proves that a look still holds (pure)
     writing, marks, proof    each write once: sending it, its mark, what the mark proves (pure)
     changing, applying, trees, walking, doctor    what is asked or changed once
     announcer                registers a server, however late ZooKeeper comes

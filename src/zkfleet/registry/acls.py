@@ -15,6 +15,11 @@ from zkfleet.tree import OPEN, Acl, parse_acl
 _BITS = {"c": Bits.CREATE, "d": Bits.DELETE, "r": Bits.READ, "w": Bits.WRITE, "a": Bits.ADMIN}
 Wanted = str | Iterable[Acl | ACL]
 
+# Of our own znodes.  Everybody who may write beside them uses them, whoever made them.
+_EVERYBODY = Id("world", "anyone")
+HOME_OF_MARKS = [ACL(Bits.CREATE | Bits.DELETE | Bits.READ, _EVERYBODY)]
+OF_GUARDS = [ACL(Bits.CREATE | Bits.DELETE | Bits.READ | Bits.WRITE, _EVERYBODY)]
+
 
 def read_acl(acl: Wanted | None, default: Sequence[Acl] = OPEN) -> tuple[Acl, ...]:
     """Return an ACL in our form.

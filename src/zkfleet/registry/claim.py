@@ -7,13 +7,17 @@ makes it look again.
 
     link down   PENDING or SUSPENDED: nothing is sent, the session may live
     link up     look, then by what is there:
-        no parent ............ PENDING until there is one
+        no parent ............ PENDING until there is one; FAILED if a lock's path is a link
         nothing .............. create                         -> REGISTERED
         ours, this session ... write the data if they differ  -> REGISTERED
         ours, former session . delete and create in one multi -> REGISTERED
+        of a dead process .... the same
         persistent ........... FAILED, never touched
         somebody else's ...... BLOCKED, FAILED or replaced, by policy
     closing     look, and delete it if it is ours             -> CLOSED
+
+A lock is never touched but on condition of its `guard`, which a look sees with
+it.  If the guard proves nothing, it is made first, and then we look again.
 
 Somebody else may be another registration of this very process.  A takeover
 happens once: who was displaced afterwards waits, or two would fight for ever.
@@ -27,7 +31,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from zkfleet.errors import RegistrationConflict, ZkfleetError
+from zkfleet.errors import BadPath, RegistrationConflict, ZkfleetError
+from zkfleet.registry.guard import Guard
 
 Policy = Literal["wait", "fail", "takeover"]
 
@@ -53,10 +58,11 @@ class Sight:
             there is no znode.
         data: its bytes.
         version: of its data.
-        ours: whether it can be shown to be left over from us: a former session
-            of this process, or a process of this machine that is dead.
+        ours: whether it is left over from a former session of this process.
+        dead: whether it is left over from a process of this machine that is dead.
         taken: whether another registration of this process holds it.
         czxid: the transaction that created the znode.
+        guard: of a lock.
         problem: why there is no parent.
     """
 
@@ -65,8 +71,10 @@ class Sight:
     data: bytes = b""
     version: int = -1
     ours: bool = False
+    dead: bool = False
     taken: bool = False
     czxid: int = 0
+    guard: Guard | None = None
     problem: ZkfleetError | None = None
 
 
@@ -91,6 +99,7 @@ class Create:
 
     parent: str
     data: bytes
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,7 @@ class Write:
     parent: str
     data: bytes
     version: int
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,7 @@ class Replace:
     parent: str
     data: bytes
     version: int
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +128,18 @@ class Remove:
 
     parent: str
     version: int
+    guard: Guard | None = None
 
 
-Order = Look | Create | Write | Replace | Remove
+@dataclass(frozen=True, slots=True)
+class Guarding:
+    """Have the lock guarded by a guard that proves something to the next look."""
+
+    parent: str
+    guard: Guard | None = None
+
+
+Order = Look | Create | Write | Replace | Remove | Guarding
 
 
 class Claim:
@@ -133,13 +153,16 @@ class Claim:
         data: the properties, encoded.
         policy: what to do about somebody else's znode of our name.
         describe: says who owns what stands there, for messages.
+        is_lock: whether a guard decides if it may be touched.
 
     Attributes:
         token: the transaction that created our znode, 0 if it is known not to be there.
     """
 
-    def __init__(self, path: str, data: bytes, policy: Policy, describe: Callable[[Sight], str]) -> None:
-        self.path, self.data, self.policy = path, data, policy
+    def __init__(
+        self, path: str, data: bytes, policy: Policy, describe: Callable[[Sight], str], *, is_lock: bool = False
+    ) -> None:
+        self.path, self.data, self.policy, self.is_lock = path, data, policy, is_lock
         self.status = Status.PENDING
         self.problem: ZkfleetError | None = None
         self.home: str | None = None
@@ -214,6 +237,8 @@ class Claim:
                 self._settle(Status.CLOSED)
                 return None
             return self._go()
+        if isinstance(order, Guarding):
+            return self._go()
         if isinstance(order, (Create, Replace)):
             self.home, self.token = order.parent, zxid
         self._settle(Status.REGISTERED)
@@ -247,9 +272,9 @@ class Claim:
             return None
         self._again = False
         # The first time there is nothing of ours to find, so a look is spared:
-        # if something stands there, the create says so.
+        # if something stands there, the create says so.  A lock's guard must be seen.
         first, self._fresh = self._fresh, False
-        if first and not self._closing:
+        if first and not self._closing and not self.is_lock:
             return self._begin(Create(self.path, self.data))
         return self._begin(Look(self.home or self.path))
 
@@ -264,30 +289,39 @@ class Claim:
 
     def _order(self, sight: Sight) -> Order | None:
         if sight.parent is None:
-            self._settle(Status.PENDING, sight.problem)
+            # That there is a link in place of a lock's node is for a person to mend.
+            self._settle(Status.FAILED if isinstance(sight.problem, BadPath) else Status.PENDING, sight.problem)
             return None
         if sight.owner is None:
-            return self._begin(Create(sight.parent, self.data))
+            return self._begin(Create(sight.parent, self.data, sight.guard))
         if sight.owner == self._session and not sight.taken:
             if sight.data != self.data:
                 self._written = sight.data
-                return self._begin(Write(sight.parent, self.data, sight.version))
+                return self._touch(Write(sight.parent, self.data, sight.version, sight.guard))
             self._settle(Status.REGISTERED)
             return None
         takes = self.policy == "takeover" and not self._had
-        if sight.owner != 0 and (takes or (sight.ours and not sight.taken)):
-            return self._begin(Replace(sight.parent, self.data, sight.version))
+        left_over = (sight.ours or sight.dead) and not sight.taken
+        if sight.owner != 0 and (takes or left_over):
+            return self._touch(Replace(sight.parent, self.data, sight.version, sight.guard))
         blocked = sight.owner != 0 and (self._had or self.policy != "fail")
         conflict = RegistrationConflict(self._describe(sight), hint=_HINTS[sight.owner != 0])
         self._settle(Status.BLOCKED if blocked else Status.FAILED, conflict)
         return None
 
     def _closing_order(self, sight: Sight) -> Order | None:
+        # What a dead process left is whoever's gets it next.
         mine = sight.owner == self._session or (bool(sight.owner) and sight.ours)
         if sight.parent is not None and mine and not sight.taken:
-            return self._begin(Remove(sight.parent, sight.version))
+            return self._touch(Remove(sight.parent, sight.version, sight.guard))
         self._settle(Status.CLOSED)
         return None
+
+    def _touch(self, order: Write | Replace | Remove) -> Order:
+        """Give an order that changes what stands there, once it can be proved that it is what we saw."""
+        if self.is_lock and not (order.guard and order.guard.proves):
+            return self._begin(Guarding(order.parent, order.guard or Guard()))
+        return self._begin(order)
 
     def _settle(self, status: Status, problem: ZkfleetError | None = None) -> None:
         self.status, self.problem = status, problem

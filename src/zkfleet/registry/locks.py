@@ -57,7 +57,6 @@ class Lock(Registration):
         self._callbacks: list[Callable[[Lock], object]] = []
         self._turns = Turns(lambda: registry.hub.deliver(self._deliver))
         registrant.on_change = self._turns.changed
-        registrant.shared_name = True
 
     @property
     def name(self) -> str:

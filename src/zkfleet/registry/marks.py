@@ -11,11 +11,11 @@ Nobody else sees these znodes: lists of children leave them out (`wire`).
 
 import threading
 import uuid
+from functools import partial
 from typing import Any
 
 from kazoo import exceptions as kazoo_errors
 from kazoo.protocol.serialization import Create, Delete
-from kazoo.security import ACL, Id, Permissions
 
 from zkfleet.errors import NotConnected, OutcomeUnknown
 from zkfleet.registry import acls
@@ -34,8 +34,6 @@ EPHEMERAL = 1
 # There is no chroot; the server is busy.
 _SAID_BY_THE_WRITE_ITSELF = (kazoo_errors.NoNodeError, kazoo_errors.ThrottledOpError)
 _CONSEQUENCE = "a_write_whose_reply_is_lost_stays_unknown"
-_EVERYBODY = Id("world", "anyone")
-_HOME_ACL = [ACL(Permissions.CREATE | Permissions.DELETE | Permissions.READ, _EVERYBODY)]
 
 
 class Marks:
@@ -82,11 +80,12 @@ class Marks:
             self._session.send(Delete(self._at(HOME), -1), _ignore)  # refused while others have marks there
 
     def remove_others(self, root: str) -> None:
-        """Remove the marks of whoever has `root` for a chroot, because that is to be deleted."""
+        """Remove the marks of whoever has `root` for a chroot, and the guards of locks in it: it is to go."""
         home = f"{root}{HOME}"
         for name in self._session.read(lambda: _names(home)):
-            # One of the two may be gone already.
-            self._session.send(Delete(self._at(f"{home}/{name}/{KEPT_BY}"), -1), _ignore)
+            # Some of them may be gone already.
+            for kept_by in self._session.read(partial(_names, f"{home}/{name}")):
+                self._session.send(Delete(self._at(f"{home}/{name}/{kept_by}"), -1), _ignore)
             self._session.send(Delete(self._at(f"{home}/{name}"), -1), _ignore)
         self._session.send(Delete(self._at(home), -1), _ignore)
 
@@ -108,7 +107,7 @@ class Marks:
             try:
                 refusal = self._put(mark.path, self._made(mark), deadline)
                 if isinstance(refusal, kazoo_errors.NoNodeError):
-                    home = container(self._at(HOME), b"", _HOME_ACL)
+                    home = container(self._at(HOME), b"", acls.HOME_OF_MARKS)
                     refusal = self._put(HOME, [home, *self._made(mark)], deadline)
                     if isinstance(refusal, kazoo_errors.NodeExistsError):
                         continue  # somebody else made it meanwhile

@@ -341,10 +341,18 @@ def read_origin(path: str, name: str) -> Reading[Consulted[Origin]]:
     return (yield from consult(question, [path]))
 
 
-def read_claim(path: str, name: str) -> Reading[Place]:
-    """Read what stands at a service's child `name`; its reply is the place's only one."""
+def nothing(_target: str) -> tuple[Read, ...]:
+    """Read nothing else."""
+    return ()
+
+
+def read_claim(path: str, name: str, beside: Callable[[str], tuple[Read, ...]]) -> Reading[Place]:
+    """Read what stands at a service's child `name`: its reply is the place's first one, then come those `beside` it."""
 
     def child(target: str) -> str:
         return paths.join(target, name)
 
-    return (yield from arrive(path, lambda target: (GetData(child(target)),), lambda target: (Watch(child(target)),)))
+    def reads(target: str) -> tuple[Read, ...]:
+        return (GetData(child(target)), *beside(target))
+
+    return (yield from arrive(path, reads, lambda target: (Watch(child(target)),)))

@@ -7,29 +7,28 @@ users hold is a `registration`.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from kazoo import exceptions as kazoo_errors
-from kazoo.protocol import serialization as requests
 from kazoo.security import ACL
 
 from zkfleet import paths
 from zkfleet.errors import AccessDenied, BadPath, TooLarge, ZkfleetError
 from zkfleet.registry import claim as orders
-from zkfleet.registry import identity, readings
+from zkfleet.registry import guard, identity, operations, readings
 from zkfleet.registry.claim import Claim, Outcome, Policy, Sight, Status
 from zkfleet.registry.hub import LINK_ERRORS, Hub
 from zkfleet.registry.reads import Event, Unreadable, Watch, Znode
 from zkfleet.registry.session import mapped
-from zkfleet.registry.wire import rooted
+from zkfleet.registry.wire import refusal_in
 from zkfleet.spelling import get_logger
 from zkfleet.tree import decode, encode
 
 logger = get_logger(__name__)
 
-EPHEMERAL = 1
 RETRY_AFTER = 5.0
 COLLISIONS = (kazoo_errors.NodeExistsError, kazoo_errors.NoNodeError, kazoo_errors.BadVersionError)
 
@@ -48,21 +47,18 @@ def encoded(path: str, properties: Mapping[str, Any], limit: int) -> bytes:
 
 
 class Registrant:
-    """One endpoint of a registration, in the hub.
-
-    Attributes:
-        shared_name: whether several wait for the name, as for a lock; to be blocked is then no trouble.
-    """
+    """One endpoint of a registration, in the hub."""
 
     urgent = True
 
-    def __init__(self, hub: Hub, path: str, name: str, *, data: bytes, acl: list[ACL], policy: Policy) -> None:
+    def __init__(
+        self, hub: Hub, path: str, name: str, *, data: bytes, acl: list[ACL], policy: Policy, is_lock: bool = False
+    ) -> None:
         self.hub, self.name = hub, name
-        self.claim = Claim(path, data, policy, self._describe)
+        self.claim = Claim(path, data, policy, self._describe, is_lock=is_lock)
         self.changed = threading.Condition()
         self.on_change: Callable[[], object] = lambda: None
         self._acl = acl
-        self.shared_name = False
         self._said: object = None
         self._seen: object = None
         self._wanted = self.stands = 0
@@ -114,28 +110,24 @@ class Registrant:
     # -- carrying out
 
     def _carry_out(self, order: orders.Order | None) -> None:
-        ended = partial(self.hub.post, self._ended, self.hub.epoch)
         match order:
+            case None:
+                pass
             case orders.Look(path):
-                self.hub.read(self, readings.read_claim(path, self.name), self._looked)
-            case orders.Create(parent, data):
+                beside = partial(guard.reads, name=self.name) if self.claim.is_lock else readings.nothing
+                self.hub.read(self, readings.read_claim(path, self.name, beside), self._looked)
+            case orders.Create(parent):
                 # The watch goes first: a deletion right after the create is heard of.
                 self.hub.watch(self, Watch(paths.join(parent, self.name)))
-                self.hub.write(self._create(parent, data), ended)
-            case orders.Write(parent, data, version):
-                self.hub.write(requests.SetData(self._at(parent), data, version), ended)
-            case orders.Replace(parent, data, version):
-                both = [requests.Delete(self._at(parent), version), self._create(parent, data)]
-                self.hub.write(requests.Transaction(both), ended)
-            case orders.Remove(parent, version):
-                self.hub.write(requests.Delete(self._at(parent), version), ended)
+                self._write(order)
+            case _:
+                self._write(order)
         self._announce()
 
-    def _at(self, parent: str) -> str:
-        return rooted(self.hub.session.client.chroot, paths.join(parent, self.name))
-
-    def _create(self, parent: str, data: bytes) -> requests.Create:
-        return requests.Create(self._at(parent), data, self._acl, EPHEMERAL)
+    def _write(self, order: operations.Change) -> None:
+        chroot, witness = self.hub.session.client.chroot, uuid.uuid4().hex
+        request = operations.request_for(order, self.name, acl=self._acl, chroot=chroot, witness=witness)
+        self.hub.write(request, partial(self.hub.post, self._ended, self.hub.epoch))
 
     def _looked(self, place: readings.Place | None, error: Exception | None) -> None:
         if place is not None and place.real_path is not None:
@@ -149,28 +141,46 @@ class Registrant:
             return
         if place.real_path is None:
             order = self.claim.saw(Sight(None, problem=place.problem))
+        elif self.claim.is_lock and place.real_path != self.claim.path:
+            order = self.claim.saw(Sight(None, problem=self._over_a_link(place.real_path)))
         else:
-            reply = place.replies[0]
-            if reply is Unreadable.REFUSED:
+            reply, beside = place.replies[0], place.replies[1:]
+            guarded = guard.seen_in(beside) if self.claim.is_lock else None
+            if reply is Unreadable.REFUSED or (self.claim.is_lock and guarded is None):
                 self.claim.refused(AccessDenied(paths.join(place.real_path, self.name), "read"))
                 self._announce()
                 return
-            order = self.claim.saw(self._sight(place.real_path, reply))
+            order = self.claim.saw(self._sight(place.real_path, reply, guarded))
         self._carry_out(order)
 
-    def _sight(self, parent: str, reply: object) -> Sight:
+    def _over_a_link(self, real_path: str) -> BadPath:
+        return BadPath(
+            f"{self.claim.path} leads over a link to {real_path}: a link can be retargeted while the lock"
+            f" {self.name!r} is held, and then two would have it",
+            hint=f"lock {real_path}, or what `resolve` returns",
+        )
+
+    def _sight(self, parent: str, reply: object, guarded: guard.Guard | None) -> Sight:
         if not isinstance(reply, Znode):
-            return Sight(parent)
-        owner = reply.stat.ephemeral_owner
-        ours = owner in self.hub.former_sessions or identity.is_dead(decode(reply.data))
-        taken = self.hub.session.tap.holders.get(paths.join(parent, self.name), self) is not self
-        return Sight(parent, owner, reply.data, reply.stat.version, ours, taken, reply.stat.czxid)
+            return Sight(parent, guard=guarded)
+        stat = reply.stat
+        return Sight(
+            parent,
+            stat.ephemeral_owner,
+            reply.data,
+            stat.version,
+            ours=stat.ephemeral_owner in self.hub.former_sessions,
+            dead=identity.is_dead(decode(reply.data)),
+            taken=self.hub.session.tap.holders.get(paths.join(parent, self.name), self) is not self,
+            czxid=stat.czxid,
+            guard=guarded,
+        )
 
     def _ended(self, epoch: int, value: Any, error: Exception | None, zxid: int) -> None:
         if epoch != self.hub.epoch:
             return
         if error is None and isinstance(value, list):
-            error = _reason(value)
+            error, _ = refusal_in(value)
         if error is None:
             order = self.claim.ended(Outcome.DONE, zxid)
         elif isinstance(error, LINK_ERRORS):
@@ -216,7 +226,7 @@ class Registrant:
         self._seen = (*said, claim.token)
         if said != self._said:
             self._said = said
-            waits_in_turn = self.shared_name and claim.status is Status.BLOCKED
+            waits_in_turn = self.claim.is_lock and claim.status is Status.BLOCKED
             level = logging.WARNING if claim.problem and not waits_in_turn else logging.INFO
             at = paths.join(claim.where, self.name)
             logger.log(level, "registration_%s at=%s reason=%s", claim.status.value, at, claim.problem)
@@ -243,10 +253,3 @@ class Registrant:
         self._retrying = False
         if self.claim.status is Status.FAILED:
             self._carry_out(self.claim.disturbed())
-
-
-def _reason(results: Sequence[object]) -> Exception | None:
-    """Return why a multi was refused: not what the others say who were rolled back with it."""
-    errors = [result for result in results if isinstance(result, Exception)]
-    consequences = (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
-    return next((error for error in errors if not isinstance(error, consequences)), errors[0] if errors else None)

@@ -118,8 +118,9 @@ class Registry(Life):
         who wait gets it as soon as its holder's znode is gone.
 
         Args:
-            path: the node below which it is; links are followed.  While there
-                is none the lock is not held: `make_node` makes one.
+            path: the node below which it is.  While there is none the lock is
+                not held: `make_node` makes one.  A path with a link fails the
+                lock: who retargets the link would give it to a second holder.
             name: of the znode.
             acl: of the znode; None as for `register`.
             properties: the znode's; `pid`, `host` and `instance` are added.
@@ -136,7 +137,8 @@ class Registry(Life):
         entries = acls.to_kazoo(acls.read_acl(acl, acls.for_registrations(self._authenticated)))
         said = {**identity.about_us(), "instance": identity.new_instance(), **properties}
         data = registrar.encoded(path, said, self.session.safe_packet)
-        lock = Lock(self, path, Registrant(self.hub, path, name, data=data, acl=entries, policy="wait"), said)
+        registrant = Registrant(self.hub, path, name, data=data, acl=entries, policy="wait", is_lock=True)
+        lock = Lock(self, path, registrant, said)
         self._begin_registration(lock)
         return lock
 
