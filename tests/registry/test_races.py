@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from kazoo.exceptions import SessionExpiredError
+from kazoo.exceptions import QuotaExceededError, SessionExpiredError, ThrottledOpError
 from kazoo.protocol import serialization as requests
 from kazoo.security import make_acl
 
@@ -16,8 +16,9 @@ from zkfleet import Status
 from zkfleet.errors import AccessDenied, Closed, OutcomeUnknown, WaitTimedOut
 from zkfleet.registry import life, registrar
 from zkfleet.registry.reads import GetData
+from zkfleet.registry.registration import Registration
 from zkfleet.registry.session import Replied
-from zkfleet.registry.wire import RemoveWatches, rooted
+from zkfleet.registry.wire import Multi, MultiRead, RemoveWatches, rooted
 from zkfleet.testing import Proxy
 
 PROVIDERS = "/svc/providers"
@@ -486,3 +487,116 @@ def test_watches_are_taken_back_though_an_audit_came_between(tree):
     assert done.wait(5)
     assert sum(isinstance(request, RemoveWatches) for request in sent) == 20
     tree.session.send = send
+
+
+# -- refusals that pass
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """Have the server's end refuse the next requests of a kind, so many of them."""
+    monkeypatch.setattr(registrar, "RETRY_AFTER", 0.05)
+    monkeypatch.setattr(registrar, "BUSY_FOR", 0.05)
+
+    def refuse_next(registry, kinds, error, times=2):
+        send, left = registry.session.send, [error] * times
+
+        def refusing(request, then, **options):
+            if left and isinstance(request, kinds):
+                then(None, left.pop(), 0)
+            else:
+                send(request, then, **options)
+
+        monkeypatch.setattr(registry.session, "send", refusing)
+        return lambda: not left
+
+    return refuse_next
+
+
+WRITES = (requests.Create, requests.SetData, requests.Delete, requests.Transaction, Multi)
+
+
+def test_a_registration_over_a_quota_comes_when_that_is_raised(tree, kazoo, refuse):
+    is_over = refuse(tree, WRITES, QuotaExceededError())
+    registration = tree.register(PROVIDERS, "h:1", wait=False)
+    registration_fails = wait_for(lambda: registration.problem)
+    assert "QuotaExceededError" in str(registration_fails)
+    wait_for(lambda: registration.status is Status.REGISTERED)
+    assert is_over()
+    assert kazoo.exists(f"{PROVIDERS}/h:1")
+
+
+@pytest.mark.parametrize("kinds", [WRITES, MultiRead], ids=["writes", "reads"])
+def test_a_busy_server_is_asked_again_and_nothing_fails(tree, kazoo, refuse, kinds):
+    lock = tree.lock("/other", "primary").wait_until_held()
+    registration = tree.register(PROVIDERS, "h:1", weight=1)
+    seen = []
+    lock.subscribe(lambda lock: seen.append(lock.status))
+    token = lock.token
+    refuse(tree, kinds, ThrottledOpError(), times=4)
+    registration.begin_update(weight=2)
+    lock.look_again()
+    wait_for(lambda: kazoo.exists(f"{PROVIDERS}/h:1").version == 1)
+    lock.update(note="written")
+    assert (lock.held, lock.token) == (True, token)
+    assert set(seen) <= {Status.REGISTERED}
+    registration.close()
+    assert not kazoo.exists(f"{PROVIDERS}/h:1")
+
+
+def test_what_a_busy_server_refuses_to_remove_is_removed_soon(tree, kazoo, refuse):
+    registration = tree.register(PROVIDERS, "h:1")
+    refuse(tree, requests.Delete, ThrottledOpError())
+    registration.close()
+    assert not kazoo.exists(f"{PROVIDERS}/h:1")
+
+
+# -- claims that nothing wakes
+
+
+def everything_below(kazoo, path):
+    for name in kazoo.get_children(path):
+        yield from everything_below(kazoo, f"{path.rstrip('/')}/{name}")
+    yield path
+
+
+def test_a_claim_at_the_root_of_a_chroot_comes_back_with_it(zookeeper, tree, kazoo, hosts):
+    kazoo.create("/app")
+    with zkfleet.connect(f"{hosts}/app", session_timeout=5) as registry:
+        lock = registry.lock("/", "primary").wait_until_held()
+        registration = registry.register("/", "h:1")
+        commit(kazoo, *(("delete", path) for path in list(everything_below(kazoo, "/app"))))
+        wait_for(lambda: lock.status is registration.status is Status.PENDING)
+        kazoo.create("/app")
+        lock.wait_until_held(5)
+        registration.wait_until_registered(5)
+
+
+def test_a_claim_named_like_its_parent_comes_with_it(tree, kazoo):
+    lock = tree.lock("/other/primary", "primary")
+    registration = tree.register("/other/h:1", "h:1", wait=False)
+    wait_for(lambda: lock.problem and registration.problem)
+    kazoo.create("/other/primary")
+    kazoo.create("/other/h:1")
+    lock.wait_until_held(5)
+    registration.wait_until_registered(5)
+
+
+# -- registering while the registry is closed
+
+
+@pytest.mark.parametrize("moment", ["before it is taken in", "while it is decided"])
+def test_who_registers_while_the_registry_is_closed_is_told_so(hosts, tree, kazoo, monkeypatch, moment):
+    with zkfleet.connect(hosts, timeout=5) as registry:
+        at = Registration.begin if moment == "before it is taken in" else Registration.wait_until_decided
+
+        def close_first(registration, *arguments):
+            closer = threading.Thread(target=registry.close)
+            closer.start()
+            closer.join()
+            return at(registration, *arguments)
+
+        monkeypatch.setattr(Registration, at.__name__, close_first)
+        with pytest.raises(Closed, match="closed"):
+            registry.register(PROVIDERS, "h:1")
+    wait_for(lambda: kazoo.get_children(PROVIDERS) == [])

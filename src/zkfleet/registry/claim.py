@@ -257,6 +257,10 @@ class Claim:
         self._settle(Status.CLOSED if self._closing else Status.FAILED, problem)
         return False
 
+    def put_off(self) -> None:
+        """The server did nothing of an order, or of a look, because it is busy: all is as it was, and we look again."""
+        self._under_way, self._again = None, True
+
     @property
     def settled(self) -> bool:
         """Whether nothing is under way and nothing waits to be looked at."""

@@ -16,7 +16,7 @@ from kazoo import exceptions as kazoo_errors
 from kazoo.security import ACL
 
 from zkfleet import paths
-from zkfleet.errors import AccessDenied, BadPath, TooLarge, ZkfleetError
+from zkfleet.errors import AccessDenied, BadPath, RegistrationConflict, TooLarge, ZkfleetError
 from zkfleet.registry import claim as orders
 from zkfleet.registry import guard, identity, operations, readings
 from zkfleet.registry.claim import Claim, Outcome, Policy, Sight, Status
@@ -30,6 +30,7 @@ from zkfleet.tree import decode, encode
 logger = get_logger(__name__)
 
 RETRY_AFTER = 5.0
+BUSY_FOR = 1.0
 COLLISIONS = (kazoo_errors.NodeExistsError, kazoo_errors.NoNodeError, kazoo_errors.BadVersionError)
 
 
@@ -80,7 +81,8 @@ class Registrant:
     def on_event(self, event: Event, path: str) -> None:
         """Look again if this may concern our znode."""
         # Creations of our znode are ours, or follow a deletion that we heard of.
-        ours = path.rpartition("/")[2] == self.name
+        # The nodes above may have its name, too.
+        ours = path == paths.join(self.claim.where, self.name)
         if event is not Event.CHILDREN and not (ours and event is Event.CREATED):
             self._carry_out(self.claim.disturbed())
 
@@ -130,6 +132,9 @@ class Registrant:
         self.hub.write(request, partial(self.hub.post, self._ended, self.hub.epoch))
 
     def _looked(self, place: readings.Place | None, error: Exception | None) -> None:
+        if isinstance(error, kazoo_errors.ThrottledOpError):
+            self._put_off()
+            return
         if place is not None and place.real_path is not None:
             try:
                 self.hub.session.check_not_system(place.real_path)
@@ -187,6 +192,9 @@ class Registrant:
             order = self.claim.ended(Outcome.LINK_LOST)
         elif isinstance(error, COLLISIONS):
             order = self.claim.ended(Outcome.COLLISION)
+        elif isinstance(error, kazoo_errors.ThrottledOpError):
+            self._put_off()
+            return
         else:
             order, refusal = None, self._refusal(error)
             if self.claim.refused(refusal):
@@ -214,11 +222,11 @@ class Registrant:
         """Tell the log, and then waiting threads, how we stand, once for every change."""
         claim = self.claim
         self._note_holding()
-        if claim.status is Status.FAILED and isinstance(claim.problem, AccessDenied) and not self._retrying:
-            # A permission may be given: of that no watch tells.
-            self._retrying = True
-            self.hub.later(RETRY_AFTER, self._retry)
-        if claim.status in (Status.REGISTERED, Status.BLOCKED):
+        if claim.status is Status.FAILED and not isinstance(claim.problem, RegistrationConflict):
+            # A permission may be given, a quota raised: of that no watch tells.
+            self._try_again_in(RETRY_AFTER)
+        # A look that is under way needs what it watches until it is known what it saw.
+        if claim.settled and claim.status in (Status.REGISTERED, Status.BLOCKED):
             self.hub.keep_only(self, [paths.join(claim.where, self.name)])
         if claim.status is Status.CLOSED:
             self.hub.leave(self)
@@ -249,7 +257,19 @@ class Registrant:
         if claim.status is Status.REGISTERED:
             self._held, holders[at] = at, self
 
+    def _put_off(self) -> None:
+        """The server is too busy for what we asked, and did nothing of it: ask again soon."""
+        self.claim.put_off()
+        logger.info("registration_put_off at=%s reason=throttled", paths.join(self.claim.where, self.name))
+        self._try_again_in(BUSY_FOR)
+        self._announce()
+
+    def _try_again_in(self, seconds: float) -> None:
+        if not self._retrying:
+            self._retrying = True
+            self.hub.later(seconds, self._retry)
+
     def _retry(self) -> None:
         self._retrying = False
-        if self.claim.status is Status.FAILED:
+        if self.claim.status is Status.FAILED or not self.claim.settled:
             self._carry_out(self.claim.disturbed())

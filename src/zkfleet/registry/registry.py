@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from zkfleet import endpoints, paths
-from zkfleet.errors import BadInput, BadPath
+from zkfleet.errors import BadInput, BadPath, Closed
 from zkfleet.registry import acls, changing, identity, readings, registrar, subtree, views
-from zkfleet.registry.claim import Policy
+from zkfleet.registry.claim import Policy, Status
 from zkfleet.registry.following import Following
 from zkfleet.registry.life import Life
 from zkfleet.registry.locks import Lock
@@ -67,6 +67,7 @@ class Registry(Life):
             NodeNotFound: there is no such service.
             RegistrationConflict: somebody else's znode is there, and not `wait`,
                 or a persistent one.
+            Closed: another thread closed the registry meanwhile.
             BadAddress, BadAcl, BadProperties, TooLarge, AccessDenied, NotConnected.
         """
         self.check_open()
@@ -92,7 +93,9 @@ class Registry(Life):
         return registration
 
     def _begin_registration(self, registration: Registration) -> None:
-        self._registrations[registration] = None
+        with self._lock:
+            self.check_open()  # `close` takes out those that it finds
+            self._registrations[registration] = None
         registration.begin()
 
     def _wait_for(self, registration: Registration) -> None:
@@ -101,6 +104,8 @@ class Registry(Life):
             problem = registration.problem
             if problem is not None and registration.status.value in ("pending", "failed"):
                 raise problem
+            if registration.status is Status.CLOSED:
+                raise Closed(f"the registry was closed while {registration.path} was being registered")
         except BaseException:
             registration.begin_close()
             raise
