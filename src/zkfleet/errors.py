@@ -176,7 +176,10 @@ class CommitUnknown(ZkfleetError):
 
 
 class CommittedAlready(ZkfleetError):
-    """The cause of a `CancelledError`: the call was committed before it was cancelled; only its result is lost."""
+    """The call was committed before it was cancelled; only its result is lost.
+
+    With asyncio it is the `__cause__` of the `CancelledError`, on a reactor it is the error of the Deferred.
+    """
 
     def __init__(self) -> None:
         super().__init__(

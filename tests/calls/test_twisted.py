@@ -28,7 +28,7 @@ from tests.conftest import wait_for
 from zkfleet import calls
 from zkfleet.calls.pool import pool_of
 from zkfleet.calls.twisted import Partial
-from zkfleet.errors import BadInput, CommitUnknown, EscapedObject, QueueFull, WaitTimedOut
+from zkfleet.errors import BadInput, CommittedAlready, CommitUnknown, EscapedObject, QueueFull, WaitTimedOut
 
 
 @pytest.fixture(params=["reactor", "threads"])
@@ -553,7 +553,7 @@ def test_cancelled_after_the_call_the_deferred_that_it_returned_is_cancelled(cou
     inner = Deferred(lambda _: seen.append(1))
     seen = []
     deferred = running.ask(lambda: [partial(counter.run, lambda _: inner)()])[0]
-    with pytest.raises(CancelledError):
+    with pytest.raises(CommittedAlready):
         running.ask(lambda: wait_a_moment(running.reactor).addCallback(lambda _: cancelled(deferred)))
     assert seen == [1]
 

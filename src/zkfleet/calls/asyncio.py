@@ -96,12 +96,17 @@ async def _carry_out(request: Request, policy: Policy) -> Any:
 async def drive(run: Run) -> Any:
     """Carry out the orders of a run without blocking the loop, and return its result."""
     steps, reply, order = run.steps(), None, None
+    cancelled_before = _count_cancels()
     try:
         while True:
-            order = steps.send(reply)
+            try:
+                order = steps.send(reply)
+            except StopIteration as over:
+                if _count_cancels() > cancelled_before:
+                    # By an action after the commit. The error is to come here, where it is told what is committed.
+                    await asyncio.sleep(0)
+                return over.value
             reply = await (_wait(order, run, steps) if isinstance(order, Wait) else _work(order, run, steps))
-    except StopIteration as over:
-        return over.value
     except asyncio.CancelledError as cancelled:
         steps.close()
         known = run.commit_if_left(order)
@@ -110,6 +115,11 @@ async def drive(run: Run) -> Any:
         raise
     finally:
         steps.close()
+
+
+def _count_cancels() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 async def _wait(order: Wait, run: Run, steps: Steps) -> Any:

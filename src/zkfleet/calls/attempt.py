@@ -10,7 +10,7 @@ another: until its commit begins that keeps it from committing.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NoReturn, Self
 
@@ -27,6 +27,8 @@ from zkfleet.errors import Closed, TransactionEnded
 from zkfleet.spelling import get_logger
 
 logger = get_logger(__name__)
+# What transactions say of themselves.
+COMMITTED, COMMIT_FAILED = "Committed", "Commit failed"
 
 
 class Abandoned(Exception):
@@ -50,9 +52,12 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
     """
 
     transaction: Any = None
+    _connections: Mapping[str, Any] = {}
 
-    def start(self) -> None:
-        """Begin it."""
+    def start(self, connection: Connection) -> None:
+        """Begin it, on a connection."""
+        # That, and those to other databases that the call opens by it.
+        self._connections = connection.connections
         self.transaction = TransactionManager.begin(self)
         # Who got hold of the transaction itself must not commit it either: a reply lost in there would be no
         # concern of ours, and the call be done again.
@@ -66,12 +71,18 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
         """Refuse."""
         _refuse_commit()
 
+    def unregisterSynch(self, synch: Any) -> None:  # noqa: N802  its name in transaction
+        """Refuse that the call closes its connection: another one would have it, and this one its objects."""
+        if any(synch is connection for connection in self._connections.values()):
+            raise _refusal("close its connection")
+        super().unregisterSynch(synch)
+
     def finish(self) -> None:
         """Commit it."""
         try:
             type(self.transaction).commit(self.transaction)
         except Exception:  # of synchronizers and the like, which do not undo it
-            if self.transaction.status != "Committed":
+            if self.transaction.status != COMMITTED:
                 raise
             logger.exception("after_completion_failed transaction=committed")
 
@@ -82,7 +93,7 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
             TransactionEnded: it is over.
         """
         if self._txn is not self.transaction:
-            committed = self.transaction.status == "Committed"
+            committed = self.transaction.status == COMMITTED
             raise TransactionEnded(
                 f"the call ended its transaction itself, and what it did is {'' if committed else 'not '}committed",
                 hint="return to commit, raise to abort",
@@ -93,14 +104,15 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
         return self._txn is not None and bool(self._retryable(type(error), error))
 
     def end(self) -> None:
-        """Abort it, if it is not over."""
+        """Abort it, if it is not over; the connection may be closed now."""
+        self._connections = {}
         if self._txn is not None:
             self._txn.abort()
 
 
 def _refusal(what: str) -> TransactionEnded:
     return TransactionEnded(
-        f"a call must not {what}: its transaction is committed when it returns",
+        f"a call must not {what}: its transaction is committed, and its connection closed, when it returns",
         hint="return to commit, raise to abort, or doom() its transaction to abort and return",
     )
 
@@ -109,20 +121,42 @@ def _refuse_commit() -> NoReturn:
     raise _refusal("commit")
 
 
+class _Foremost:
+    """A key that is sorted before all others, even an empty one and those that are no text."""
+
+    def __lt__(self, _other: object) -> bool:
+        return True
+
+    def __gt__(self, _other: object) -> bool:
+        return False
+
+
 class SecondPhase:
     """Takes part in a transaction to see its second phase begin, first of all.
 
     Before that nothing is committed anywhere, whatever went wrong. From then on everything may be.
     """
 
-    __slots__ = ("began",)
+    __slots__ = ("_takes_part", "_was_taken_out", "began")
 
     def __init__(self) -> None:
-        self.began = False
+        self.began = self._takes_part = self._was_taken_out = False
 
-    def sortKey(self) -> str:  # noqa: N802  its name in transaction
+    def may_be_committed(self, transaction: Any) -> bool:
+        """Whether something of a transaction that has failed may be committed."""
+        return self.began or (self._was_taken_out and transaction.status == COMMIT_FAILED)
+
+    def sortKey(self) -> _Foremost:  # noqa: N802  its name in transaction
         """Go before everybody else."""
-        return ""
+        return _Foremost()
+
+    def tpc_begin(self, _transaction: Any) -> None:
+        """Note that it takes part."""
+        self._takes_part = True
+
+    def abort(self, _transaction: Any) -> None:
+        """Note, before the commit, that it was taken out: a hook has rolled back an older savepoint."""
+        self._was_taken_out = not self._takes_part
 
     def tpc_finish(self, _transaction: Any) -> None:
         """Note that it began."""
@@ -135,7 +169,7 @@ class SecondPhase:
     def _nothing(self, *_transaction: Any) -> None:
         pass
 
-    abort = tpc_begin = commit = tpc_vote = tpc_abort = rollback = _nothing
+    commit = tpc_vote = tpc_abort = rollback = _nothing
 
 
 class Attempt:
@@ -190,6 +224,10 @@ class Attempt:
                 self._open()
         except Exception as exc:  # whatever it is, the policy judges it
             self._fail(exc)
+        except BaseException as exc:
+            if not self.committed:
+                raise
+            self._end_later(exc)
         finally:
             self._slot.give_back()
             awaited = self._move(Stage.OVER)
@@ -231,7 +269,7 @@ class Attempt:
         connection = database.open(manager)
         try:
             # Now, and not before: what fails here must not cost us the connection with its cache.
-            manager.start()
+            manager.start(connection)
             self._call(connection, manager)
         except Exception as exc:
             self._fail(exc, manager)
@@ -247,13 +285,18 @@ class Attempt:
             return
         if self.failure is not None:
             return  # what came after the first error came of it
-        committing = self._second_phase.began
+        committing = manager is not None and self._second_phase.may_be_committed(manager.transaction)
         if self._request.is_closed and not committing and not isinstance(error, Closed):
             closed = self._request.closed()
             closed.__cause__, error = error, closed
         self.failure = Failure(
             error, trouble_of(error, manager), sending=self.began_commit, committing=committing, marker=self.marker
         )
+
+    def _end_later(self, error: BaseException) -> None:
+        """Let an error that ends the program come after the actions: what they come after has happened."""
+        logger.error("commit_followed_by_exit error=%s", type(error).__name__, exc_info=error)
+        self.actions.append(after.Action(_raise, (error.with_traceback(None),), {}))
 
     def _call(self, connection: Connection, manager: OneTransaction) -> None:
         function, args, keywords = self._request.on(connection)
@@ -279,8 +322,14 @@ class Attempt:
         self.began_commit = True
         # In a hook, the last of them: one before it may roll back savepoints, and what joined after these is dropped.
         transaction.addBeforeCommitHook(transaction.join, (self._second_phase,))
-        manager.finish()
-        self.committed = True
+        try:
+            manager.finish()
+        finally:
+            self.committed = transaction.status == COMMITTED
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def trouble_of(error: Exception, manager: OneTransaction | None) -> Trouble:

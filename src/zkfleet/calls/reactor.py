@@ -17,18 +17,18 @@ from functools import partial
 from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python import context
 from twisted.python.failure import Failure
 
 from zkfleet.calls import after, results
-from zkfleet.calls.attempt import Stage
 from zkfleet.calls.failures import clean
 from zkfleet.calls.loops import note_reactor
 from zkfleet.calls.policy import Policy
 from zkfleet.calls.references import Request
 from zkfleet.calls.running import Reply, Run, Wait, Work
 from zkfleet.calls.searching import leave_alone
+from zkfleet.errors import CommittedAlready
 from zkfleet.spelling import get_logger
 
 logger = get_logger(__name__)
@@ -52,7 +52,17 @@ class Driver:
     """
 
     __slots__ = (
-        *("_context", "_in_threads", "_is_reactor_over", "_order", "_promise", "_reactor", "_steps", "_timer"),
+        *(
+            "_context",
+            "_in_threads",
+            "_is_left",
+            "_is_reactor_over",
+            "_order",
+            "_promise",
+            "_reactor",
+            "_steps",
+            "_timer",
+        ),
         *("deferred", "run"),
     )
 
@@ -65,7 +75,7 @@ class Driver:
         self._timer: Any = None
         self._context: contextvars.Context | None = None
         self._promise: Deferred[Any] | None = None
-        self._is_reactor_over = False
+        self._is_left = self._is_reactor_over = False
 
     def start(self) -> "Deferred[Any]":
         """Begin; what can be done right here is done when this returns.
@@ -173,7 +183,9 @@ class Driver:
         self._over()
         if self.deferred.called:
             return  # it was cancelled by what was called
-        if isinstance(result, Failure):
+        if isinstance(result, Failure) and self._is_left and result.check(CancelledError):
+            self._fail(CommittedAlready())
+        elif isinstance(result, Failure):
             self.deferred.errback(clean(result))
         elif isinstance(result, Deferred):
             self._promise = result
@@ -198,9 +210,12 @@ class Driver:
             _calls_of(self._reactor).discard(self)
 
     def _cancel(self, _deferred: "Deferred[Any]") -> None:
+        if self._promise is None:
+            self._leave_run()
         if self._promise is not None:
-            self._promise.cancel()
-            return
+            self._cancel_promise(self._promise)
+
+    def _leave_run(self) -> None:
         order, attempt = self._order, self.run.attempt
         if getgeneratorstate(self._steps) == GEN_RUNNING:  # an action after the commit cancels its own call
             assert attempt is not None
@@ -211,10 +226,16 @@ class Driver:
         self._over()
         if attempt is None:
             return
-        if attempt.left_at is Stage.OVER and attempt.committed:
+        if attempt.committed:
             self._deliver(attempt.value)
         elif known := self.run.commit_if_left(order):
             self._fail(known)
+
+    def _cancel_promise(self, promise: "Deferred[Any]") -> None:
+        # Who hears "cancelled" believes that nothing was committed, and does it again.
+        self._is_left = True
+        promise.cancel()
+        self._fail(CommittedAlready())
 
     def leave(self) -> None:
         """Cancel the call, because its reactor stops."""

@@ -186,12 +186,12 @@ class Run:
         attempt = self.attempt
         if attempt is None:
             return None
+        if attempt.committed:
+            return CommittedAlready()
         if isinstance(order, Work) and not order.is_attempt:
             return CommitUnknown("it was cancelled while it was asked what became of its commit", attempt.marker)
         if attempt.left_at is Stage.COMMITTING:
             return CommitUnknown("it was cancelled while its commit was under way", attempt.marker)
-        if attempt.left_at is Stage.OVER and attempt.committed:
-            return CommittedAlready()
         if attempt.left_at is Stage.OVER and attempt.failure is not None and attempt.failure.committing:
             return CommitUnknown("it was cancelled when the reply to its commit was lost", attempt.marker)
         return self.unknown
@@ -218,6 +218,7 @@ class Run:
             finally:
                 del failure
             if finished:
+                attempt.committed = True
                 return attempt
 
     def _make(self, attempt: Attempt, slot: Slot) -> Generator[Work | Wait, Any, Any]:
