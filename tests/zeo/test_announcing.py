@@ -8,7 +8,7 @@ from zkfleet.devserver import DevServer
 from zkfleet.endpoints import Endpoint
 from zkfleet.registry import announcer as module
 from zkfleet.registry import connect
-from zkfleet.registry.announcer import Claim, Concern
+from zkfleet.registry.announcer import Announcement, Concern
 from zkfleet.zeo.announcing import announcer
 from zkfleet.zeo.settings import read_settings
 
@@ -17,7 +17,7 @@ def zookeeper(hosts):
     return read_settings(making.a_config(zookeeper=hosts)).zookeeper
 
 
-CLAIM = Claim("/databases/main", Endpoint("127.0.0.1", 8100), {"role": "primary"})
+CLAIM = Announcement("/databases/main", Endpoint("127.0.0.1", 8100), {"role": "primary"})
 
 
 def test_a_concern_is_told_once_and_when_it_is_over(caplog):

@@ -92,10 +92,10 @@ class Monitor:
 
     def announce(self, announcer: "Announcer", path: str) -> None:
         """Say where it listens as soon as ZooKeeper answers, until it is closed; the announcer ends with it."""
-        from zkfleet.registry.announcer import Claim
+        from zkfleet.registry.announcer import Announcement
 
         self._deregister = announcer.close
-        announcer.register([Claim(path, parse_endpoint(self.address), self._properties())])
+        announcer.register([Announcement(path, parse_endpoint(self.address), self._properties())])
         announcer.start()
 
     def _properties(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ DEREGISTER_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Announcement:
     """What is to be registered.
 
     Attributes:
@@ -63,7 +63,7 @@ class Concern:
 
 
 class Announcer:
-    """Connects to ZooKeeper, and keeps claims registered.
+    """Connects to ZooKeeper, and keeps what is announced registered.
 
     Args:
         connect: returns a registry of its own within so many seconds, or raises.
@@ -90,7 +90,7 @@ class Announcer:
         self._lock = threading.Lock()
         self.registry = registry
         self._registrations: list[Registration] = []
-        self._claims: Sequence[Claim] = ()
+        self._announcements: Sequence[Announcement] = ()
         self._connected, self._over = threading.Event(), threading.Event()
         self.concern = Concern(paths.check(about))
         self._thread = threading.Thread(target=self._run, name="zkfleet registering", daemon=True)
@@ -108,17 +108,17 @@ class Announcer:
         """Wait some seconds; False at once if `close` is called."""
         return not self._over.wait(seconds)
 
-    def register(self, claims: Sequence[Claim]) -> None:
-        """Register claims, in place of those before, as soon as that is possible."""
+    def register(self, announcements: Sequence[Announcement]) -> None:
+        """Register these, in place of those before, as soon as that is possible."""
         self.begin_to_withdraw()
         with self._lock:
-            self._claims = claims
+            self._announcements = announcements
             self._register()
 
     def begin_to_withdraw(self) -> list[Registration]:
         """Begin to remove what is registered, without waiting; return what that was."""
         with self._lock:
-            self._claims = ()
+            self._announcements = ()
             registrations, self._registrations = self._registrations, []
         for one in registrations:
             one.begin_close()
@@ -172,16 +172,16 @@ class Announcer:
         registry.close(DEREGISTER_WITHIN)
 
     def _register(self) -> None:
-        """Register what is claimed, if there is a connection; the lock is held."""
+        """Register what is announced, if there is a connection; the lock is held."""
         if self.registry is None:
             return
-        for claim in self._claims:
+        for one in self._announcements:
             try:
                 made = self.registry.register(
-                    claim.path, claim.address, advertise=self._advertise, wait=False, **claim.properties
+                    one.path, one.address, advertise=self._advertise, wait=False, **one.properties
                 )
             except ZkfleetError as exc:
-                logger.error("not_registered path=%s reason=%s", claim.path, exc)
+                logger.error("not_registered path=%s reason=%s", one.path, exc)
                 continue
             self._registrations.append(made)
             logger.info("registering path=%s addresses=%s", made.path, ",".join(made.addresses))

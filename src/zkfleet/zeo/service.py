@@ -9,7 +9,7 @@ when is `server`, or `standby`.
 from collections.abc import Callable
 
 from zkfleet.endpoints import Endpoint
-from zkfleet.registry.announcer import Announcer, Claim
+from zkfleet.registry.announcer import Announcement, Announcer
 from zkfleet.zeo.described import PRIMARY, Described
 from zkfleet.zeo.serving import Serving
 from zkfleet.zeo.settings import Settings, ZooKeeper
@@ -38,7 +38,7 @@ class Service:
         self.serving = Serving(self._settings, may_commit=self._may_commit)
         if self._announcer is not None and isinstance(self.serving.address, Endpoint):
             self._announcer.register(
-                _claims(self._settings.zookeeper, self.serving, self.serving.address, self.monitor)
+                _announcements(self._settings.zookeeper, self.serving, self.serving.address, self.monitor)
             )
 
     def drain(self) -> None:
@@ -56,10 +56,14 @@ class Service:
             self.serving.abort()
 
 
-def _claims(zookeeper: ZooKeeper | None, serving: Serving, address: Endpoint, monitor: str) -> list[Claim]:
-    """Return what is registered: one claim for every path."""
+def _announcements(
+    zookeeper: ZooKeeper | None, serving: Serving, address: Endpoint, monitor: str
+) -> list[Announcement]:
+    """Return what is registered: one announcement for every path."""
     places = zookeeper.places(list(serving.tids)) if zookeeper else {}
-    return [Claim(path, address, _described(serving, names, monitor).properties()) for path, names in places.items()]
+    return [
+        Announcement(path, address, _described(serving, names, monitor).properties()) for path, names in places.items()
+    ]
 
 
 def _described(serving: Serving, names: list[str], monitor: str) -> Described:
