@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from zkfleet import paths
 from zkfleet.errors import AccessDenied, LinkLoop, NodeNotFound, ZkfleetError
+from zkfleet.registry.portions import BYTES_AT_ONCE, FIRST, MOST, Portions, next_portion, weigh
 from zkfleet.registry.reads import Batch, GetChildren, GetData, Mode, Read, Reading, Reply, Unreadable, Watch, Znode
 from zkfleet.tree import decode, links
 from zkfleet.tree.model import BYTES, PROPERTY_LINK, TEXT
@@ -129,6 +130,7 @@ class Place:
     problem: ZkfleetError | None
     consulted: frozenset[str]
     zxid: int
+    whole: bool = True
 
 
 def arrive(
@@ -160,7 +162,7 @@ def arrive(
         if real != target:
             target = real
             continue
-        return Place(real, answer.replies[len(needed) :], None, frozenset(used), answer.zxid)
+        return Place(real, answer.replies[len(needed) :], None, frozenset(used), answer.zxid, answer.whole)
 
 
 def read_children(path: str) -> Reading[Snapshot[tuple[str, ...]]]:
@@ -208,7 +210,8 @@ def read_providers(path: str) -> Reading[Snapshot[Providers]]:
     """Read a node's children with their properties.
 
     Names come first.  Then names and properties together, until there is no
-    name whose properties were not asked for: that is one moment.
+    name whose properties were not asked for: that is one moment.  Those that
+    weigh more than a server should send at once are read in portions.
     """
     place: Place | None = None
     known: tuple[str, ...] = ()
@@ -219,11 +222,30 @@ def read_providers(path: str) -> Reading[Snapshot[Providers]]:
         whole = set(known).issuperset(names)
         if whole or tries == TRIES:
             break
+        if not known and place.real_path is not None and len(names) > FIRST:
+            heavy = yield from _read_if_heavy(names, place)
+            if heavy is not None:
+                return heavy
         known = tuple(dict.fromkeys((*known, *names)))
     replies = dict(zip(known, place.replies[1:], strict=False))
     there = [name for name in names if replies.get(name, Unreadable.MISSING) is not Unreadable.MISSING]
     entries = {name: provider(replies[name]) for name in there}
-    return _providers(entries, place.real_path, place.zxid, place.consulted, place.problem, whole=whole)
+    return _providers(entries, place.real_path, place.zxid, place.consulted, place.problem, whole=whole and place.whole)
+
+
+def _read_if_heavy(names: tuple[str, ...], place: Place) -> Reading[Snapshot[Providers] | None]:
+    """Read children in portions, unless they are likely to go in one; the watch of all of them is in place."""
+    reads, portions = [GetData(paths.join(place.real_path or "/", name)) for name in names], Portions()
+    answer = yield from next_portion(reads, portions)
+    if weigh(answer.replies) * len(names) <= BYTES_AT_ONCE * len(answer.replies) and len(names) <= MOST:
+        return None
+    replies = list(answer.replies)
+    while len(replies) < len(reads):
+        answer = yield from next_portion(reads[len(replies) :], portions)
+        replies += answer.replies
+    there = {name: reply for name, reply in zip(names, replies, strict=True) if reply is not Unreadable.MISSING}
+    entries = {name: provider(reply) for name, reply in there.items()}
+    return _providers(entries, place.real_path, answer.zxid, place.consulted, None, whole=False)
 
 
 def _with_children(names: tuple[str, ...], target: str) -> tuple[Read, ...]:
@@ -238,9 +260,14 @@ def reread_providers(old: Snapshot[Providers], names: frozenset[str]) -> Reading
     """Read some children of a providers view again; the others are as they were."""
     real = old.real_path or "/"
     ordered = sorted(names)
-    answer = yield Batch(tuple(GetData(paths.join(real, name)) for name in ordered))
+    reads, portions = [GetData(paths.join(real, name)) for name in ordered], Portions()
+    answer = yield from next_portion(reads, portions)
+    replies = list(answer.replies)
+    while len(replies) < len(reads):
+        answer = yield from next_portion(reads[len(replies) :], portions)
+        replies += answer.replies
     entries = dict(old.content)
-    for name, reply in zip(ordered, answer.replies, strict=True):
+    for name, reply in zip(ordered, replies, strict=True):
         if reply is Unreadable.MISSING:
             entries.pop(name, None)
         else:

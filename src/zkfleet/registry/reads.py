@@ -107,10 +107,11 @@ class Batch:
 
 
 class Answer(NamedTuple):
-    """The replies to a batch and the zxid of the state that they show."""
+    """The replies to a batch and the zxid of the state that they show; `whole` if that is one state."""
 
     replies: tuple[Reply, ...]
     zxid: int
+    whole: bool = True
 
 
 T = TypeVar("T")

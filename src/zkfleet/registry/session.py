@@ -253,6 +253,7 @@ class Session:
         A batch over the packet limit is split, and is then no single point in time.
         """
         runs = list(wire.batches(batch.reads, self.safe_packet))
+        whole = len(runs) == 1
         gathered: list[Reply] = []
 
         def step(value: tuple[Reply, ...] | None, error: Exception | None, zxid: int) -> None:
@@ -263,7 +264,7 @@ class Session:
             if runs:
                 self.send(wire.MultiRead(runs.pop(0), self.client.chroot), step)
             else:
-                then(Answer(tuple(gathered), zxid), None)
+                then(Answer(tuple(gathered), zxid, whole), None)
 
         self.send(wire.MultiRead(runs.pop(0), self.client.chroot), step)
 

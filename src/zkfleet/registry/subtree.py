@@ -1,8 +1,8 @@
 """What is there, at a node and everywhere below it?
 
 One reading for export, plans, deletion, the doctor and views of trees.  It
-goes down level by level, each level in one batch: first the data, then the
-children's names of those nodes that have any.  A node that disappears on the
+goes down level by level, each level in one batch if it is light: first the data,
+then the children's names of those nodes that have any.  A node that disappears on the
 way is left out, so a tree that changes meanwhile may be seen at two moments.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from zkfleet import paths
 from zkfleet.errors import AccessDenied
+from zkfleet.registry.portions import Portions, next_portion
 from zkfleet.registry.readings import Snapshot, arrive
 from zkfleet.registry.reads import (
-    Batch,
     GetChildren,
     GetData,
     Mode,
@@ -27,8 +27,6 @@ from zkfleet.registry.reads import (
 )
 from zkfleet.registry.session import SYSTEM
 from zkfleet.tree import Node, decode
-
-READS_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +60,32 @@ def read_subtree(tops: Iterable[str], progress: Progress | None = None) -> Readi
         progress: called with how many nodes were read, and how many are known of.
     """
     level = [path for path in tops if path != SYSTEM]
+    data, lists = Portions(), Portions()
     found: dict[str, Znode] = {}
     refused: list[str] = []
     while level:
         parents = []
-        for path, reply in (yield from _in_batches([GetData(path) for path in level], progress, len(found))):
+        for path, reply in (yield from _in_portions([GetData(path) for path in level], data, progress, len(found))):
             if isinstance(reply, Znode):
                 found[path] = reply
                 if reply.stat.num_children:
                     parents.append(path)
             elif reply is Unreadable.REFUSED:
                 refused.append(path)
-        listed = yield from _in_batches([GetChildren(path) for path in parents], None, 0)
+        listed = yield from _in_portions([GetChildren(path) for path in parents], lists)
         level = [path for parent, names in listed for path in _below(parent, names)]
     return Subtree(found, tuple(refused))
 
 
-def _in_batches(reads: Sequence[Read], progress: Progress | None, before: int) -> Reading[list[tuple[str, Reply]]]:
-    """Read so many at a time that a reader can be told how far it is."""
+def _in_portions(
+    reads: Sequence[Read], portions: Portions, progress: Progress | None = None, before: int = 0
+) -> Reading[list[tuple[str, Reply]]]:
+    """Read as many at a time as a server bears, and tell a reader how far it is."""
     found: list[tuple[str, Reply]] = []
-    for begin in range(0, len(reads), READS_AT_ONCE):
-        run = tuple(reads[begin : begin + READS_AT_ONCE])
-        answer = yield Batch(run)
-        found += [(read.path, reply) for read, reply in zip(run, answer.replies, strict=True)]
+    while len(found) < len(reads):
+        rest = reads[len(found) :]
+        answer = yield from next_portion(rest, portions)
+        found += [(read.path, reply) for read, reply in zip(rest, answer.replies, strict=False)]
         if progress is not None:
             progress(before + len(found), before + len(reads))
     return found
