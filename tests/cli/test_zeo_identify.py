@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import json
 
 import pytest
@@ -113,7 +114,7 @@ def test_of_several_storages_one_is_named(run, file, tmp_path):
     storages = making.a_filestorage(file, "a") + "\n" + making.a_filestorage(tmp_path / "b.fs", "b")
     config.write_text(making.a_config(address="8100", storage=storages))
     assert "name one with --storage" in run(config, "--new", code=1).stderr
-    assert "there are a, b" in run(config, "--new", "-s", "c", code=1).stderr
+    assert "hint: there are: a, b" in run(config, "--new", "-s", "c", code=1).stderr
     run(config, "--set", OTHER, "-s", "a")
     assert known(file).root == OTHER
     assert not (tmp_path / "b.fs").exists()
@@ -134,3 +135,21 @@ def test_what_is_no_identity_is_not_set(run, file):
     before = known(file)
     assert "no identity" in run(file, "--set", "mine", code=1).stderr
     assert known(file) == before
+
+
+@pytest.mark.parametrize("change", [[], ["--new"], ["--accept"]], ids=["shown", "--new", "--accept"])
+def test_a_storage_that_is_not_there_is_an_error_that_names_those_that_are(run, file, config, registry, change):
+    for target in (file, config):
+        done = run(target, "-s", "2", *change, code=1)
+        assert done.stderr == f"error: {target} has no storage '2'\nhint: there are: 1\n"
+    with registry.register("/db", "127.0.0.1:8100", database={"1": OTHER}):
+        assert run("/db", "-s", "2", code=1).stderr == "error: /db has no storage '2'\nhint: there are: 1\n"
+
+
+def test_what_is_neither_a_filestorage_nor_a_configuration_is_called_what_it_is(run, tmp_path):
+    packed = tmp_path / "x.gz"
+    packed.write_bytes(gzip.compress(b"data"))
+    said = f"error: {packed} is no FileStorage: it is compressed by gzip\nhint: unpack it with gunzip\n"
+    assert run(packed, code=1).stderr == said
+    (tmp_path / "fleet.tree").write_text("/a\n  /b\n")
+    assert "fleet.tree is no FileStorage, and is read as" in run(tmp_path / "fleet.tree", code=1).stderr

@@ -9,8 +9,11 @@ from ZODB.FileStorage import FileStorage
 from tests.zeo import making
 from zkfleet.errors import BadInput, Unavailable
 from zkfleet.zeo import Server
+from zkfleet.zeo.config import database
 from zkfleet.zeo.databases import identify
 from zkfleet.zeo.openings import kind_of
+from zkfleet.zeo.runner import options_of
+from zkfleet.zeo.settings import read_settings
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,25 @@ def test_kinds_are_told_by_how_they_begin():
     assert kind_of(b"FS3")[0] == "3 bytes long"
     assert "SQLite" in kind_of(b"SQLite format 3\0")[0]
     assert "unknown" in kind_of(b"\0" * 16)[0]
+
+
+NO_CONFIGURATION = {
+    "gzip": (gzip.compress(b"x"), "is no configuration: it is compressed by gzip", "gunzip"),
+    "FileStorage": (b"FS30\xff\xfe", "is no configuration: it is a FileStorage", "-f FILE"),
+    "Latin 1": ("# a text in German: für\n".encode("latin-1"), "is no text in UTF-8", "save it as UTF-8"),
+}
+
+
+@pytest.mark.parametrize("read", [read_settings, database, lambda file: options_of(["-C", str(file)])])
+@pytest.mark.parametrize("what", NO_CONFIGURATION)
+def test_a_configuration_that_is_no_text_is_called_what_it_is(what, read, tmp_path):
+    data, kind, hint = NO_CONFIGURATION[what]
+    (tmp_path / "zeo.conf").write_bytes(data)
+    with pytest.raises(BadInput) as caught:
+        read(tmp_path / "zeo.conf")
+    assert str(tmp_path / "zeo.conf") in str(caught.value)
+    assert kind in str(caught.value)
+    assert hint in caught.value.hint
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def identify_command(
     node of a service, of which the registered servers are shown.  Stop the
     server before you change the identity.
     """
-    from zkfleet.zeo.identities import accepted, databases_of, new_identity, words_in, words_of, write
+    from zkfleet.zeo.identities import accepted, databases_of, new_identity, words_of, write
 
     if sum((given is not None, accept, new)) > 1:
         raise click.UsageError("--set, --accept and --new exclude each other.")
@@ -46,12 +46,12 @@ def identify_command(
     if not file.is_file():
         if changes or file.exists():
             raise BadInput(f"{target}: no such file", hint="name a server's configuration, or a FileStorage's file")
-        emit_words(form, words_in(_registered(ensemble, target), storage))
+        emit_words(form, _words_at(target, _registered(ensemble, target), storage))
         return
     found = databases_of(file)
     if changes:
         storage = found.choose(storage)
-    names = [storage] if storage else list(found.openers)
+    names = found.chosen(storage)
     words = [word for name in names for word in words_of(found, name)]
     servers = _of_servers(ensemble, found, names)
     if changes:
@@ -66,6 +66,16 @@ def _registered(ensemble: Ensemble, path: str) -> dict[str, "Described"]:
 
     with ensemble.connect() as registry:
         return registered(registry, path)
+
+
+def _words_at(path: str, servers: dict[str, "Described"], storage: str) -> list["Word"]:
+    """Return the identities at the servers of a path; refuse a storage that none of them names."""
+    from zkfleet.zeo.identities import words_in
+
+    there = sorted({word.storage for word in words_in(servers)})
+    if storage and there and storage not in there:
+        raise BadInput(f"{path} has no storage {storage!r}", hint=f"there are: {', '.join(there)}")
+    return words_in(servers, storage)
 
 
 def _of_servers(ensemble: Ensemble, found: "Databases", names: Sequence[str]) -> list["Word"]:

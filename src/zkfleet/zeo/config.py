@@ -20,6 +20,7 @@ from zkfleet import paths
 from zkfleet.errors import BadInput
 from zkfleet.zeo.candidates import preference
 from zkfleet.zeo.client import client
+from zkfleet.zeo.openings import no_text
 from zkfleet.zeo.options import Settings, split
 from zkfleet.zeo.reasons import spelled
 from zkfleet.zeo.storage import FollowingStorage
@@ -199,6 +200,8 @@ def database(where: Path | str) -> ZODB.DB:
     if isinstance(where, Path):
         try:
             return ZODB.config.databaseFromURL(str(where))
+        except UnicodeDecodeError as exc:
+            raise no_text(where) from exc
         except ZConfig.ConfigurationError as exc:
             raise BadInput(str(exc)) from exc
     open_storage, others = resolve(where)

@@ -19,7 +19,7 @@ from ZODB.FileStorage import FileStorage, packed_version
 from zkfleet.errors import BadInput, Unavailable
 from zkfleet.zeo.databases import give, look
 from zkfleet.zeo.described import Described
-from zkfleet.zeo.openings import explained, sections_of
+from zkfleet.zeo.openings import explained, no_text, sections_of
 from zkfleet.zeo.settings import Settings, read_settings
 from zkfleet.zeo.sidecar import SUFFIX, Sidecar
 
@@ -47,10 +47,12 @@ class Databases:
     """Storages that a person has named, by a configuration or by a file.
 
     Attributes:
+        file: the configuration, or the data.
         openers: by name; each opens one for reading alone, or for writing.
         settings: of the server, if a configuration was named.
     """
 
+    file: Path
     openers: Mapping[str, Callable[[bool], Any]]
     settings: Settings | None = None
 
@@ -64,10 +66,14 @@ class Databases:
         if not name and len(self.openers) == 1:
             return next(iter(self.openers))
         if not name:
-            raise BadInput(f"there are several storages: {names}", hint="name one with --storage")
+            raise BadInput(f"{self.file} has several storages: {names}", hint="name one with --storage")
         if name not in self.openers:
-            raise BadInput(f"no storage is named {name!r}; there are {names}")
+            raise BadInput(f"{self.file} has no storage {name!r}", hint=f"there are: {names}")
         return name
+
+    def chosen(self, name: str) -> list[str]:
+        """Return the name of the storage that is meant; "" is all of them.  Raises as `choose`."""
+        return [self.choose(name)] if name else list(self.openers)
 
 
 def databases_of(file: Path) -> Databases:
@@ -79,9 +85,20 @@ def databases_of(file: Path) -> Databases:
     with file.open("rb") as opened:
         head = opened.read(len(packed_version))
     if head == packed_version:
-        return Databases({ONLY: lambda read_only: FileStorage(str(file), read_only=read_only)})
-    settings = read_settings(file)
-    return Databases({name: partial(_open, file, name) for name in settings.storages}, settings)
+        return Databases(file, {ONLY: lambda read_only: FileStorage(str(file), read_only=read_only)})
+    settings = _settings(file)
+    return Databases(file, {name: partial(_open, file, name) for name in settings.storages}, settings)
+
+
+def _settings(file: Path) -> Settings:
+    """Return what a file says that is not a FileStorage, and so a configuration."""
+    try:
+        return read_settings(file)
+    except BadInput as exc:
+        if isinstance(exc.__cause__, UnicodeDecodeError):
+            raise no_text(file, "FileStorage") from exc
+        hint = exc.hint or f"{file} is no FileStorage, and is read as a ZEO server's configuration: is it one?"
+        raise BadInput(str(exc), hint=hint) from exc
 
 
 def _open(file: Path, name: str, read_only: bool) -> Any:

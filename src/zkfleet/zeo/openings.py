@@ -22,6 +22,7 @@ from zkfleet.spelling import get_logger
 logger = get_logger(__name__)
 PATH_HINT = "is the path in the configuration right?"
 DAMAGED = "restore it from a backup, or see what `python -m ZODB.scripts.fstest FILE` and `... fsrecover` find"
+FILESTORAGE, TEXT = b"FS30", "a text"
 # How files of other kinds begin.
 KINDS = {
     b"\x1f\x8b": ("compressed by gzip", "unpack it with gunzip"),
@@ -30,7 +31,7 @@ KINDS = {
     b"PK": ("a zip archive", "unpack it"),
     b"SQLite format 3": ("a database of SQLite", "use RelStorage's <relstorage> for it"),
     b"FS21": ("a FileStorage of Python 2", "convert it with zodbupdate, or zodb-py3migrate"),
-    b"FS30": ("a FileStorage", DAMAGED),
+    FILESTORAGE: ("a FileStorage", DAMAGED),
 }
 HINTS = {
     errno.EISDIR: "it is a directory: name the file in it",
@@ -105,11 +106,30 @@ def _sections(section: object) -> Iterator[Any]:
 
 
 def _no_filestorage(name: str, file: str) -> BadInput:
-    head = b""
-    with suppress(OSError), Path(file).open("rb") as opened:
-        head = opened.read(16)
-    kind, hint = kind_of(head)
+    kind, hint = kind_of(_head(file))
     return BadInput(f"storage {name!r}: {file} is no FileStorage: it is {kind}", hint=hint)
+
+
+def _head(file: Path | str) -> bytes:
+    with suppress(OSError), Path(file).open("rb") as opened:
+        return opened.read(16)
+    return b""
+
+
+def no_text(file: Path | str, wanted: str = "configuration") -> BadInput:
+    """Return an error about a file that is read as a configuration, and that is no text in UTF-8.
+
+    Args:
+        file: its path.
+        wanted: what it should be.
+    """
+    head = _head(file)
+    if head.startswith(FILESTORAGE):
+        return BadInput(f"{file} is no {wanted}: it is a FileStorage", hint="serve it with -f FILE, without -C")
+    kind, hint = kind_of(head)
+    if kind == TEXT:
+        return BadInput(f"{file}: it, or a file that it includes, is no text in UTF-8", hint="save it as UTF-8")
+    return BadInput(f"{file} is no {wanted}: it is {kind}", hint=hint)
 
 
 def kind_of(head: bytes) -> tuple[str, str]:
@@ -117,10 +137,10 @@ def kind_of(head: bytes) -> tuple[str, str]:
     for sign, kind in KINDS.items():
         if head.startswith(sign):
             return kind
-    if len(head) < len(b"FS30"):
+    if len(head) < len(FILESTORAGE):
         return f"{len(head)} bytes long", f"{PATH_HINT} If the file was cut short, restore it from a backup"
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
-        return "a text", PATH_HINT
+        return TEXT, PATH_HINT
     return f"of an unknown kind, beginning with {head[:4]!r}", f"{PATH_HINT} Else restore it from a backup"
 
 

@@ -20,6 +20,7 @@ from zkfleet.errors import BadInput
 from zkfleet.registry.connecting import DEFAULT_PACKET_LIMIT, client_options
 from zkfleet.zeo.insides import Repair, require
 from zkfleet.zeo.monitored import of_section as monitor_of
+from zkfleet.zeo.openings import no_text
 
 if TYPE_CHECKING:
     from zkfleet.monitor.settings import MonitorSettings
@@ -180,6 +181,8 @@ class Options(ZEOOptions):  # type: ignore[misc]  # ZEO has no types
                 super().load_configfile()
             else:
                 self.configroot, self.confighandlers = ZConfig.loadConfigFile(self.schema, io.StringIO(self._text))
+        except UnicodeDecodeError as exc:
+            raise no_text(str(self.configfile)) from exc
         except ZConfig.ConfigurationError as exc:
             raise BadInput(f"{self._place(exc)}: {_message(exc)}", hint=_hint(exc)) from exc
 
