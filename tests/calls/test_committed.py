@@ -19,7 +19,7 @@ from zkfleet.calls import asyncio as aio
 from zkfleet.calls import threads
 from zkfleet.calls.pool import pool_of
 from zkfleet.calls.twisted import Partial
-from zkfleet.errors import CommittedAlready, CommitUnknown, TransactionEnded
+from zkfleet.errors import Closed, CommittedAlready, CommitUnknown, TransactionEnded
 
 AGAIN = calls.Policy(conflict_delay=0)
 
@@ -363,3 +363,17 @@ def test_a_call_may_close_a_connection_of_its_own_making(counter, make):  # noqa
         return counter.add()
 
     assert make(counter.run, work) == 1
+
+
+def test_a_database_may_be_closed_while_a_call_has_its_connection(two):
+    closed = []
+    with two["a"].transaction() as connection:
+        reference = calls.ref(connection.root()["counter"])
+
+    def work(counter):
+        counter._p_jar.db().close()
+        closed.append(1)
+
+    with pytest.raises(Closed):
+        threads.run(Counter.run, reference, work)
+    assert closed == [1]

@@ -73,7 +73,8 @@ class OneTransaction(TransactionManager):  # type: ignore[misc]  # transaction h
 
     def unregisterSynch(self, synch: Any) -> None:  # noqa: N802  its name in transaction
         """Refuse that the call closes its connection: another one would have it, and this one its objects."""
-        if any(synch is connection for connection in self._connections.values()):
+        # A database that is closed closes them as well, when it has released their storages.
+        if any(synch is connection and connection._storage is not None for connection in self._connections.values()):
             raise _refusal("close its connection")
         super().unregisterSynch(synch)
 
