@@ -85,6 +85,16 @@ def test_standbys_are_shown_and_counted(zeo, path, registry, server):
     assert line == "WARNING: c-3: the storage's file is another process's: 17\n"
 
 
+def test_a_monitor_at_the_path_of_a_server_is_no_server(zeo, path, registry, server):
+    with monitor.start("127.0.0.1:0", registry=registry, path=path):
+        assert zeo("check", path, code=2).stdout == "CRITICAL: nobody is registered\n"
+        assert "nobody is registered" in zeo("pack", path, code=1).stderr
+        with registry.register(path, server.text):
+            assert zeo("check", path).stdout.startswith("OK: servers 1, ")
+            [row] = json.loads(zeo("status", path, "--interval", "0", "--format", "json").stdout)
+            assert row["address"] == server.text
+
+
 def test_a_path_without_a_server_says_how_many_stand_by(zeo, path, registry):
     registry.make_node(f"{path}.standby")
     with registry.lock(f"{path}.standby", "b-2", state="waiting").wait_until_held(10):

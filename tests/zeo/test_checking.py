@@ -50,6 +50,11 @@ def test_standbys_are_counted_and_one_that_cannot_open_is_warned_of():
     assert judge(blocked, Limits()) == (Level.WARNING, "b-2: the storage's file is another process's: 17")
     nobody = Survey({}, at=NOW, standing=waiting[1:])
     assert judge(nobody, Limits()) == (Level.CRITICAL, "nobody is registered, standbys 2")
+    alone = Survey({}, at=NOW, standing=[Standing("b-2", "blocked", locked_by="17"), Standing("b-3", "waiting")])
+    assert judge(alone, Limits()) == (
+        Level.CRITICAL,
+        "nobody is registered, standbys 2; b-2: the storage's file is another process's: 17",
+    )
 
 
 def test_limits_are_options():

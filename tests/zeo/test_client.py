@@ -15,6 +15,7 @@ from ZEO.Exceptions import ClientDisconnected
 
 import zkfleet.zeo
 from tests.conftest import wait_for
+from zkfleet import monitor
 from zkfleet.errors import BadInput, ConnectFailed, NodeNotFound
 from zkfleet.testing import Proxy
 from zkfleet.testing.zookeeper import free_port
@@ -118,6 +119,15 @@ def test_the_right_one_of_several_storages_is_asked_for(fleet, zeo):
     fleet.register("/db", server.address, storages=["main"])
     with database(fleet, "/db", storage="main") as found:
         assert peer(found) == server.port
+
+
+def test_a_monitor_at_the_path_is_no_server(fleet, caplog):
+    with (
+        monitor.start("127.0.0.1:0", registry=fleet, path="/db"),
+        pytest.raises(ClientDisconnected, match="no server is registered"),
+    ):
+        zkfleet.zeo.client(fleet, "/db", wait_timeout=0.2)
+    assert "zeo_no_servers" in caplog.text
 
 
 def test_a_wrong_path_is_an_error_at_once(fleet):

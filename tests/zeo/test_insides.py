@@ -166,6 +166,18 @@ def test_a_zeo_without_a_name_that_is_imported_is_told_at_once():
     assert "lacks ZEO.asyncio.client:Fallback" in done.stderr
 
 
+@pytest.mark.parametrize("hidden", ["zc", "ZODB", "zodbpickle", "ZEO"])
+def test_a_zeo_that_cannot_be_imported_is_told_with_the_reason(hidden, tmp_path):
+    """A script in the folder of the program hides what ZEO imports."""
+    (tmp_path / f"{hidden}.py").write_text("")
+    done = subprocess.run([sys.executable, "-c", "import zkfleet.zeo"], cwd=tmp_path, capture_output=True, text=True)
+    *_, said, hint = done.stderr.splitlines()
+    assert "MissingDependency: ZEO" in said
+    assert "cannot be imported: " in said
+    assert hidden in said
+    assert hint == f"hint: {tmp_path}/{hidden}.py hides the package {hidden}: give it another name"
+
+
 @pytest.mark.parametrize(
     ("options", "more"), [({}, "standby on"), ({"may_commit": lambda: False}, "")], ids=["standby", "may_commit"]
 )

@@ -52,6 +52,10 @@ from zkfleet.errors import MissingDependency
 try:
     import ZEO  # noqa: F401
 except ImportError as exc:
+    from zkfleet.zeo.insides import is_in, not_imported
+
+    if not is_in("ZEO", exc.name):
+        raise not_imported("ZEO", exc) from exc
     # ZConfig, which imports this for a configuration, shows the message alone.
     raise MissingDependency(
         "zkfleet.zeo needs ZEO, which comes with the extra zkfleet[zeo]", hint="pip install 'zkfleet[zeo]'"

@@ -122,7 +122,7 @@ def ask_all(
 
 def _silent(address: str, timeout: float) -> WaitTimedOut:
     return WaitTimedOut(
-        f"{address}: no answer within {timeout:g} s",
+        f"{address}: no answer within {round(timeout, 1):g} s",
         hint="the server hangs or is overloaded, the link to it is broken, or it is no ZEO server",
     )
 

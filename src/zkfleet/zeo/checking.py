@@ -86,9 +86,10 @@ def strangers(rows: Sequence[Row]) -> list[Complaint]:
 
 def judge(survey: Survey, limits: Limits) -> tuple[Level, str]:
     """Return how bad things are, and the line that says so."""
-    if not survey.answers:
-        return Level.CRITICAL, ", ".join(["nobody is registered", *_standbys(rows_of(survey))])
     rows = rows_of(survey)
+    if not survey.answers:
+        why = [f"{row.address}: {each.text}" for row in rows for each in complaints(row, limits)]
+        return Level.CRITICAL, "; ".join([", ".join(["nobody is registered", *_standbys(rows)]), *why])
     several = len(survey.answers) > 1 or len(rows) > 1
     found = strangers(rows)
     for row in rows:

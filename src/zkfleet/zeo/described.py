@@ -25,6 +25,15 @@ PACK = "zkfleet.pack"
 PACK_TAKES_GC = "zkfleet.pack_takes_gc"
 
 
+# The property `kind` of a node that is a monitor's and no server's, as `zkfleet.monitor` writes it.
+MONITOR = "monitor"
+
+
+def is_server(properties: object) -> bool:
+    """Tell whether a node may be a ZEO server's, for all that its properties say."""
+    return not (isinstance(properties, Mapping) and properties.get("kind") == MONITOR)
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """A ZEO server, by its own account.

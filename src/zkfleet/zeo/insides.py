@@ -12,6 +12,7 @@ method still does what it did is for the tests to say.
 
 import dis
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -117,13 +118,44 @@ def require(repair: Repair) -> None:
     """See to it that a repair can be made without which one must not go on.
 
     Raises:
-        MissingDependency: it cannot; says what this ZEO lacks.
+        MissingDependency: it cannot; says what this ZEO lacks, or why ZEO cannot be imported.
     """
     if lacks := lacking(repair):
+        _check_imports(lacks)
         raise MissingDependency(
             f"{repair.name}: {repair.without}, because ZEO {version('ZEO')} lacks {', '.join(lacks)}",
             hint=f"zkfleet knows ZEO {KNOWN}: install one of these",
         )
+
+
+def _check_imports(needs: Sequence[str]) -> None:
+    """See that the modules that needs are in can be imported, if they are there."""
+    for place in dict.fromkeys(need.partition(":")[0] for need in needs):
+        try:
+            import_module(place)
+        except ImportError as exc:
+            if _hiding(exc) or not (isinstance(exc, ModuleNotFoundError) and is_in(place, exc.name)):
+                raise not_imported(place, exc) from exc
+
+
+def is_in(module: str, name: str | None) -> bool:
+    """Tell whether it is a module itself, or a package that it is in, that was not found by its name."""
+    return name is not None and f"{module}.".startswith(f"{name}.")
+
+
+def not_imported(module: str, exc: ImportError) -> MissingDependency:
+    """Return the error that a module is there, and cannot be imported for another reason."""
+    anew = "install it anew with what it needs: pip install --force-reinstall ZEO"
+    return MissingDependency(f"{module} cannot be imported: {exc}", hint=_hiding(exc) or anew)
+
+
+def _hiding(exc: ImportError) -> str:
+    """Return which file has the name of a package, such as a script in the folder of the program; "" if none has."""
+    package = (exc.name or "").partition(".")[0]
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if file is None or hasattr(sys.modules[package], "__path__"):
+        return ""
+    return f"{file} hides the package {package}: give it another name"
 
 
 def state_of(repairs: Sequence[Repair]) -> Mapping[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from zkfleet.zeo import fork, loads
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.cache_file import Kept, client_files, remember, remembered
 from zkfleet.zeo.candidates import choose
-from zkfleet.zeo.described import IDENTITY, TRANSIENT
+from zkfleet.zeo.described import IDENTITY, TRANSIENT, is_server
 from zkfleet.zeo.insides import Repair, is_on, require
 from zkfleet.zeo.link import FOLLOWING, Link, LinkThread
 from zkfleet.zeo.oids import Oids
@@ -141,7 +141,8 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
     # -- following
 
     def _on_change(self, providers: ProvidersView) -> None:
-        said = {name: entry for name, entry in providers.items() if not isinstance(entry, InvalidProvider)}
+        entries = {name: entry for name, entry in providers.items() if is_server(entry)}
+        said = {name: entry for name, entry in entries.items() if not isinstance(entry, InvalidProvider)}
         self._tell_if_empty(said)
         choice = choose(said, storage=self._storage, mode=self._settings.mode, prefer=self._settings.prefer)
         self._tell_if_not_preferred(choice.not_preferred)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zkfleet.endpoints import parse_endpoint
 from zkfleet.errors import BadAddress, BadInput, NodeNotFound, ZkfleetError
 from zkfleet.zeo.asking import Answer, ask_all
-from zkfleet.zeo.described import Described, Standing, described_by, standing_of
+from zkfleet.zeo.described import Described, Standing, described_by, is_server, standing_of
 from zkfleet.zeo.standby import PRIMARY, SUFFIX
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class Survey:
 
 
 def registered(registry: "Registry", path: str) -> dict[str, Described]:
-    """Return what the servers that are registered under a path say in their nodes.
+    """Return what the servers that are registered under a path say in their nodes; monitors there are no servers.
 
     Raises:
         NodeNotFound, LinkLoop, AccessDenied: the path leads nowhere, or we may not know.
         BadInput: what is below the path is no server, but other nodes.
     """
-    found = _children(registry, path)
+    found = {name: said for name, said in _children(registry, path).items() if is_server(said)}
     if found and not any(map(_is_address, found)):
         below = ", ".join(sorted(found))
         raise BadInput(
