@@ -2,6 +2,7 @@
 
 import io
 import re
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,8 @@ import zodburi
 from ZODB.POSException import ReadOnlyError
 
 from tests.zeo.test_client import count
-from zkfleet.errors import BadInput
+from zkfleet.errors import BadInput, ConnectFailed
+from zkfleet.testing.zookeeper import free_port
 from zkfleet.zeo import config, options
 
 pytestmark = pytest.mark.slow
@@ -110,8 +112,18 @@ def test_what_is_wrong_in_a_section_is_an_error_with_its_line(lines, word):
         ("on-delisted hope", "on_delisted is one of"),
         ("prefer eu", "write it as zone=eu-1"),
         ("database x", "zkfleet zeo status"),
+        ("on-behind hope", "clear drops the cache"),
         ("leave-after -1", "positive number"),
-        ("ping-timeout 0", "positive number"),
+        ("ping-timeout 0", "positive number of seconds, not 0.0 .write a number of seconds"),
+        ("wait-timeout soon", "wait-timeout soon: this is not a whole number"),
+        ("wait-timeout -1", "wait_timeout is a number of seconds .*, not -1 .write a number of seconds"),
+        ("leave-after soon", "leave-after soon: this is not a number of seconds"),
+        ("ping-interval often", "this is not a number of seconds, or off"),
+        ("cache-size huge", "cache-size huge: this is not a number of bytes"),
+        ("blob-cache-size-check x", "this is not a whole number"),
+        ("wait-tiemout 5", "'wait-tiemout' is not a known key name .is it wait-timeout.*"),
+        ("Blob-Dri /x", "is it blob-dir"),
+        ("xyz 5", "'xyz' is not a known key name"),
     ],
 )
 def test_what_a_section_may_not_say_is_an_error_with_line_file_and_remedy(tmp_path, line, words):
@@ -127,6 +139,16 @@ def test_keys_that_exclude_each_other_are_an_error_that_names_the_section():
         ZConfig.ConfigurationError, match=r"<zkzeoclient> of server /db: .*read_only_fallback writes if it can"
     ):
         ZODB.config.databaseFromString(section("server /db", "read-only on", "read-only-fallback on"))
+
+
+@pytest.mark.parametrize("key", ["authenticate", "certificate"])
+def test_a_file_that_is_no_certificate_is_named_with_the_line(tmp_path, key):
+    (tmp_path / "no.pem").write_text("nothing")
+    file = tmp_path / "zodb.conf"
+    file.write_text(section("server /db", "<tls>", f"{key} {tmp_path}/no.pem", "</tls>"))
+    with pytest.raises(ZConfig.ConfigurationError, match=f"<tls>: {key} {tmp_path}/no.pem.* PEM format") as caught:
+        ZODB.config.databaseFromURL(str(file))
+    assert re.search(rf"line \d.*, in file://{file}", str(caught.value))
 
 
 def test_without_zeo_the_import_says_what_to_install():
@@ -203,7 +225,7 @@ def test_what_opens_no_database_is_refused(fleet, tmp_path):
     file.write_text(section("zookeeper x:1"))
     with pytest.raises(BadInput, match="server"):
         config.database(file)
-    with pytest.raises(BadInput, match="no parameter of a client: connection_pool_size"):
+    with pytest.raises(BadInput, match="no parameter of a client, but of a database: connection_pool_size"):
         config.database("zkzeo://x:1/db?connection_pool_size=3")
 
 
@@ -245,6 +267,41 @@ def test_a_value_of_the_wrong_kind_is_told_with_the_right_one(option, kind):
     with pytest.raises(BadInput, match=re.escape(f"{option}: this is not {kind}")) as caught:
         config.resolve(f"zkzeo://h:1/db?{option}")
     assert kind in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words", "hint"),
+    [
+        ("storag=1", "no parameter of a client: storag", "is it storage?"),
+        ("ssl=1", "no parameter of a client: ssl", "zkfleet.zeo.DB(ssl=...), or <tls>"),
+        ("ssl_server_hostname=h", "no parameter of a client: ssl_server_hostname", "zkfleet.zeo.DB(ssl=...)"),
+        ("xyz=1", "no parameter of a client: xyz", "there are chroot, "),
+        ("connection_pool_size=abc", "connection_pool_size=abc: this is not a whole number", "whole number"),
+        ("wait_timeout=5&wait_timeout=6", "zkzeo://h:1/db: the parameter wait_timeout is there twice", "leave one"),
+        ("chroot=/a&chroot=/b", "the parameter chroot is there twice", "leave one"),
+    ],
+)
+def test_a_parameter_that_is_none_is_told_with_what_is_meant(parameter, words, hint):
+    for open_it in (zodburi.resolve_uri, config.database):
+        with pytest.raises(BadInput, match=words) as caught:
+            open_it(f"zkzeo://h:1/db?{parameter}")
+        assert hint in caught.value.hint
+
+
+def test_the_values_of_databases_may_have_units():
+    _, options = zodburi.resolve_uri("zkzeo://h:1/db?connection_cache_size_bytes=20MB")
+    assert options["cache_size_bytes"] == 20 << 20
+
+
+def test_a_dead_ensemble_is_told_with_what_a_client_can_do_about_it():
+    uri = f"zkzeo://127.0.0.1:{free_port()}/db?wait_timeout=1"
+    with pytest.raises(ConnectFailed) as caught:
+        config.database(uri)
+    assert "wait-timeout in a file" in caught.value.hint
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectFailed) as caught:
+        config.database(f"zkzeo://127.0.0.1:{silent.getsockname()[1]}/db?wait_timeout=1")
+    assert "open a registry with tls=" in caught.value.hint
+    assert "--" not in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,10 @@ BAD = {
         "configuration:6: 10 ms is no session timeout",
     ),
     "no bytes": (a_config(zookeeper=HOSTS, more="jute-maxbuffer 4MB"), "configuration:6: jute_maxbuffer is a number"),
-    "no number": (a_config(zookeeper=HOSTS, more="drain-timeout soon"), "configuration:6: could not convert"),
+    "no number": (
+        a_config(zookeeper=HOSTS, more="drain-timeout soon"),
+        "configuration:6: soon is no number of seconds",
+    ),
     "no room": (a_config(zookeeper=HOSTS, more="max-connections 0"), "configuration:6: 0 is no number of connections"),
     "for ever": (a_config(zookeeper=HOSTS, more="drain-timeout inf"), "configuration:6: inf is no number of seconds"),
     "a connection string": (a_config(zookeeper="a:b:c"), "configuration:4: the connection string 'a:b:c'"),

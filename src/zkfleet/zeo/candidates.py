@@ -16,6 +16,7 @@ from zkfleet.zeo.described import Described, described_by
 Mode = Literal["write", "read", "fallback"]
 Said = Mapping[str, Any]
 Preference = Callable[[Said], Any]
+NAME_IT = "storage=, or the key storage in a file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _check_fit(name: str, said: Said, described: Described, storage: str, mode: 
     if described.storages and storage not in described.storages:
         raise BadInput(
             f"{name}: it has no storage {storage!r}, but {', '.join(described.storages)}",
-            hint="name it with storage=",
+            hint=f"name one of these with {NAME_IT}",
         )
     if said.get("state") == "draining":
         raise Unavailable(f"{name}: it drains, and takes no more clients")

@@ -6,6 +6,7 @@ zodburi: so an application changes one line of its configuration.  Both end in
 """
 
 import re
+import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ from urllib.parse import parse_qsl, unquote
 
 import ZConfig
 import ZODB.config
-from ZConfig.datatypes import SuffixMultiplier
+from ZConfig.datatypes import BasicKeyConversion, SuffixMultiplier
+from ZEO.zconfig import client_ssl
 from ZODB.config import BaseConfig
 
 from zkfleet import paths
 from zkfleet.errors import BadInput
-from zkfleet.zeo.candidates import preference
 from zkfleet.zeo.client import client
 from zkfleet.zeo.openings import no_text
-from zkfleet.zeo.options import Settings, split
+from zkfleet.zeo.options import meant, split
 from zkfleet.zeo.reasons import spelled
 from zkfleet.zeo.storage import FollowingStorage
 
 SCHEME = "zkzeo://"
+PEM = "these are files in PEM format; the key must be the certificate's"
 
 
 def seconds_or_off(text: str) -> float | None:
@@ -50,24 +52,45 @@ def _in_file(check: Callable[[str], Any]) -> Callable[[str], Any]:
     return converted
 
 
-def _option(name: str, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
-    """Return the data type of one of our options: it is checked as in a program."""
-    return _in_file(lambda text: getattr(Settings(**{name: convert(text)}), name))
+def _option(name: str) -> Callable[[str], Any]:
+    """Return the data type of a key: its value is checked as in a URI and in a program."""
+
+    def checked(text: str) -> Any:
+        value = _converted(name, text, written=f"{name.replace('_', '-')} {text}")
+        split({name: value})
+        return value
+
+    return _in_file(checked)
 
 
-def _prefer(text: str) -> str:
-    preference(text)
-    return text
+def key(name: str) -> str:
+    """Return the name of a key as the schema has it; a misspelled one is refused with the right one."""
+    lower = BasicKeyConversion()(name)
+    if lower not in _KEYS:
+        right = meant(lower, _KEYS)
+        raise ValueError(f"{name!r} is not a known key name{f' (is it {right}?)' if right else ''}")
+    return str(lower)
 
 
-path = _in_file(paths.check)
-prefer = _in_file(_prefer)
-on_delisted = _option("on_delisted")
-on_behind = _option("on_behind")
-database_identity = _option("database")
-leave_after = _option("leave_after", float)
-ping_timeout = _option("ping_timeout", float)
-ping_interval = _option("ping_interval", seconds_or_off)
+def tls(section: Any) -> Any:
+    """Return what a `<tls>` section says, as ZEO wants it."""
+    try:
+        return client_ssl(section)
+    except OSError as exc:  # of ssl, whose errors name no file
+        files = f"certificate {section.certificate}, key {section.key or section.certificate}"
+        if section.authenticate and not _is_trusted(section.authenticate):
+            files = f"authenticate {section.authenticate}"
+        raise ValueError(f"<tls>: {files}: {exc} ({PEM})") from exc
+
+
+def _is_trusted(where: str) -> bool:
+    """Whether a file has certificates that may be trusted; folders are read later, when they are needed."""
+    try:
+        if not Path(where).is_dir():
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(where)
+    except OSError:
+        return False
+    return True
 
 
 def no_password(_text: str) -> str:
@@ -139,6 +162,26 @@ _KINDS: Sequence[tuple[Callable[[str], Any], str, str]] = (
     ),
 )
 _CONVERTERS = {name: (convert, kind) for convert, kind, names in _KINDS for name in names.split()}
+_KEYS = {name.replace("_", "-") for name in _CONVERTERS} | {"zookeeper", "server", "cache-path"}
+
+path = _in_file(paths.check)
+prefer = _option("prefer")
+on_delisted = _option("on_delisted")
+on_behind = _option("on_behind")
+database_identity = _option("database")
+leave_after = _option("leave_after")
+ping_timeout = _option("ping_timeout")
+ping_interval = _option("ping_interval")
+wait_timeout = _option("wait_timeout")
+cache_size = _option("cache_size")
+blob_cache_size = _option("blob_cache_size")
+blob_cache_size_check = _option("blob_cache_size_check")
+
+# What is for the database, and not for us: zodburi takes it.
+_OF_DATABASES = "database_name", "connection_pool_size", "connection_cache_size"
+_OF_CONNECTIONS = "connection_"
+_COUNT = re.compile(r"\s*-?\d+\s*([kmg]b\s*)?", re.IGNORECASE)
+_OF_TLS = ("ssl", "tls", "certificate", "authenticate")
 
 
 def resolve(uri: str) -> tuple[Callable[[], FollowingStorage], dict[str, str]]:
@@ -166,23 +209,44 @@ def resolve(uri: str) -> tuple[Callable[[], FollowingStorage], dict[str, str]]:
     options: dict[str, Any] = {}
     others: dict[str, str] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
+        if name in others or (name in options and name != "prefer"):
+            raise BadInput(f"{shown(uri)}: the parameter {name} is there twice", hint="leave one of them out")
         if name in _CONVERTERS:
-            options[name] = _converted(name, text, options.get(name))
+            value = _converted(name, text)
+            options[name] = value if name != "prefer" else [*options.get(name, ()), value]
         else:
-            others[name] = text
+            others[name] = _for_others(uri, name, text)
     chroot = others.pop("chroot", "")
     where = f"{hosts}{paths.check(chroot) if chroot else ''}" if hosts else None
     return lambda: client(where, path, **options), others
 
 
-def _converted(name: str, text: str, before: Any) -> Any:
-    """Return the value of an option; `prefer` may be repeated."""
+def _converted(name: str, text: str, *, written: str = "") -> Any:
+    """Return the value of an option.
+
+    Raises:
+        BadInput: it is of another kind; the message shows it as it was `written`.
+    """
     convert, kind = _CONVERTERS[name]
     try:
-        value = convert(text)
+        return convert(text)
     except ValueError as exc:
-        raise BadInput(f"{name}={text}: this is not {kind}", hint=f"write {kind}") from exc
-    return value if name != "prefer" or before is None else [*([before] if isinstance(before, str) else before), value]
+        raise BadInput(f"{written or f'{name}={text}'}: this is not {kind}", hint=f"write {kind}") from exc
+
+
+def _for_others(uri: str, name: str, text: str) -> str:
+    """Return the value of a parameter that is not an option of ours, if it is one of databases, or the chroot."""
+    if name in ("chroot", "database_name"):
+        return text
+    if name.startswith(_OF_CONNECTIONS):
+        if not _COUNT.fullmatch(text):
+            raise BadInput(f"{name}={text}: this is not a whole number", hint="write a whole number")
+        return text
+    right = meant(name, [*_CONVERTERS, *_OF_DATABASES, "chroot"])
+    hint = f"is it {right}?" if right else f"there are chroot, {', '.join([*sorted(_CONVERTERS), *_OF_DATABASES])}"
+    if name.startswith(_OF_TLS):
+        hint = "a URI has no TLS: use zkfleet.zeo.DB(ssl=...), or <tls> in a <zkzeoclient> section"
+    raise BadInput(f"{shown(uri)}: no parameter of a client: {name}", hint=hint)
 
 
 def shown(uri: str) -> str:
@@ -208,7 +272,8 @@ def database(where: Path | str) -> ZODB.DB:
     names = {"database_name": others.pop("database_name")} if "database_name" in others else {}
     if others:
         raise BadInput(
-            f"{shown(where)}: no parameter of a client: {', '.join(others)}", hint="zodburi knows those of databases"
+            f"{shown(where)}: no parameter of a client, but of a database: {', '.join(others)}",
+            hint="zodburi.resolve_uri takes them",
         )
     storage = open_storage()
     try:

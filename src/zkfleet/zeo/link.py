@@ -29,7 +29,7 @@ from zkfleet.zeo import downloads
 from zkfleet.zeo.blobs import check_shared
 from zkfleet.zeo.boundary import Boundary
 from zkfleet.zeo.cache_file import Kept
-from zkfleet.zeo.candidates import Candidate, Choice
+from zkfleet.zeo.candidates import NAME_IT, Candidate, Choice
 from zkfleet.zeo.downloads import Downloads
 from zkfleet.zeo.insides import Repair
 from zkfleet.zeo.move import ALL_MAY_WAIT, WHAT_IS_UNDER_WAY_MAY_TAKE, NotNow, caught_up, standstill
@@ -404,7 +404,9 @@ class Link(RequestingIO):
     def register_failed(self, peer: Peer, exc: Exception) -> None:
         """Let a server rest that does not want us, or that we do not want."""
         if "unknown storage" in str(exc):
-            exc = BadInput(f"{peer}: it has no storage {self.storage_key!r}", hint="name it with storage=")
+            exc = BadInput(
+                f"{peer}: it has no storage {self.storage_key!r}", hint=f"name one that it has with {NAME_IT}"
+            )
         if not peer.closed:
             if self._is_news(peer, exc):
                 logger.warning("zeo_server_refused server=%s reason=%s", peer, spelled(exc))

@@ -7,7 +7,7 @@ its own that it takes without heeding them.
 import inspect
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ZEO.ClientStorage import ClientStorage
 
 from zkfleet.errors import BadInput
+from zkfleet.registry.connecting import LONGEST
 from zkfleet.spelling import get_logger
 from zkfleet.zeo.candidates import Mode, Preference, preference
 
@@ -32,6 +33,13 @@ OUTDATED = {
     "wait_for_server_on_startup": "it is now called wait",
 }
 NOBODY = preference(None)
+ON_DELISTED = {"leave": "goes to another server between two transactions", "stay": "keeps the connection"}
+ON_BEHIND = {
+    "wait": "waits until the server has them",
+    "refuse": "raises an error",
+    "clear": "drops the cache and goes back in time",
+}
+WRITE_SECONDS = "write a number of seconds, such as 5"
 GONE = dict.fromkeys(
     ("username", "password", "realm", "credentials"), "ZEO has no passwords since version 5: use ssl= with certificates"
 )
@@ -65,8 +73,8 @@ class Settings:
     ping_timeout: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_choice("on_delisted", self.on_delisted, ("leave", "stay"))
-        _check_choice("on_behind", self.on_behind, ("wait", "refuse", "clear"))
+        _check_choice("on_delisted", self.on_delisted, ON_DELISTED)
+        _check_choice("on_behind", self.on_behind, ON_BEHIND)
         if self.database and not re.fullmatch("[0-9a-f]{32}", self.database):
             raise BadInput(
                 f"database is an identity, 32 hexadecimal digits, and not {self.database!r}",
@@ -75,7 +83,7 @@ class Settings:
         for name in ("leave_after", "ping_interval", "ping_timeout"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
-                raise BadInput(f"{name} is a positive number of seconds, not {value!r}")
+                raise BadInput(f"{name} is a positive number of seconds, not {value!r}", hint=WRITE_SECONDS)
 
 
 def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
@@ -99,11 +107,12 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
             raise BadInput(f"{name} does nothing", hint=GONE[name])  # its value is a secret
         if name not in known:
             all_names = sorted(names) + sorted(known - set(GONE) - set(OUTDATED))
-            meant = get_close_matches(name, all_names, 1)
+            right = meant(name, all_names)
             raise BadInput(
                 f"no option of a ZEO client: {name!r}",
-                hint=f"is it {meant[0]}?" if meant else f"there are {', '.join(all_names)}",
+                hint=f"is it {right}?" if right else f"there are {', '.join(all_names)}",
             )
+    _check_wait(theirs.get("wait_timeout"))
     if theirs.get("read_only") and theirs.get("read_only_fallback"):
         raise BadInput(
             "read_only and read_only_fallback exclude each other", hint="read_only_fallback writes if it can"
@@ -128,6 +137,18 @@ def _mode(options: Mapping[str, Any]) -> Mode:
     return "fallback" if options.get("read_only_fallback") else "write"
 
 
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the name that is probably meant by a misspelled one, or ""."""
+    return next(iter(get_close_matches(name, sorted(known), 1)), "")
+
+
+def _check_choice(name: str, value: object, choices: Mapping[str, str]) -> None:
     if value not in choices:
-        raise BadInput(f"{name} is one of {', '.join(choices)}, not {value!r}")
+        hint = "; ".join(f"{choice} {what}" for choice, what in choices.items())
+        raise BadInput(f"{name} is one of {', '.join(choices)}, not {value!r}", hint=hint)
+
+
+def _check_wait(seconds: object) -> None:
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 <= seconds <= LONGEST):  # type: ignore[operator]
+        raise BadInput(f"wait_timeout is a number of seconds up to {LONGEST:,}, not {seconds!r}", hint=WRITE_SECONDS)

@@ -10,10 +10,14 @@ import os
 import threading
 from dataclasses import dataclass, field
 
+from zkfleet.errors import ConnectFailed
 from zkfleet.registry import Registry, connect
 from zkfleet.registry.hosts import choose_hosts
+from zkfleet.registry.refusals import NOT_RUNNING
 
 Key = tuple[str, float]
+WAIT = "is it running there?  wait_timeout is for how many seconds a client waits for it, wait-timeout in a file"
+GIVE = "is it a ZooKeeper?  if that port wants TLS, open a registry with tls= and give it to zkfleet.zeo.DB"
 
 
 @dataclass(eq=False, slots=True)
@@ -70,6 +74,11 @@ def share(hosts: str | None, *, timeout: float) -> tuple[Registry, Shared]:
             if shared.registry is None or not shared.registry.is_open:
                 shared.registry = connect(hosts, timeout=timeout)
             return shared.registry, shared
+    except ConnectFailed as exc:
+        shared.close()
+        # `connect` names options that a client, its URI and its section do not have.
+        exc.hint = WAIT if exc.hint == NOT_RUNNING else GIVE
+        raise
     except BaseException:
         shared.close()
         raise

@@ -273,7 +273,10 @@ def storage_name(text: str) -> str:
 
 def seconds(text: str) -> float:
     """Return a number of seconds."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 <= number < math.inf:
         raise ValueError(f"{text} is no number of seconds")
     return number
@@ -281,7 +284,6 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """Return a number of things of which there must be one."""
-    number = int(text)
-    if number < 1:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise ValueError(f"{text} is no number of connections: one is the least")
-    return number
+    return int(text)
