@@ -95,6 +95,24 @@ def test_a_monitor_at_the_path_of_a_server_is_no_server(zeo, path, registry, ser
             assert row["address"] == server.text
 
 
+@pytest.mark.parametrize("target", ["127.0.0.1", "127.0.0.1:0", "db", "127.0.0.1:x"])
+def test_a_check_of_what_is_no_address_is_unknown(zeo, target):
+    said = zeo("check", target, code=3).stdout
+    assert said.startswith("UNKNOWN: ")
+    assert target in said
+
+
+def test_a_check_says_why_there_is_no_zookeeper(zeo):
+    said = zeo("check", "/db", "--timeout", "3", "-z", f"127.0.0.1:{free_port()}", code=3).stdout
+    assert "Connection refused" in said
+
+
+def test_a_status_that_cannot_be_kept_names_its_file(zeo, server, tmp_path):
+    file = tmp_path / "none" / "status"
+    said = zeo("check", server.text, "-m", "-s", str(file), code=3).stdout
+    assert f"the status cannot be kept in {file}: No such file or directory" in said
+
+
 def test_a_path_without_a_server_says_how_many_stand_by(zeo, path, registry):
     registry.make_node(f"{path}.standby")
     with registry.lock(f"{path}.standby", "b-2", state="waiting").wait_until_held(10):

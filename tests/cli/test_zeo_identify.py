@@ -1,10 +1,13 @@
 import contextlib
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
+from ZODB.fsIndex import fsIndex
 
 from tests.zeo import making
 from zkfleet.cli import main
@@ -62,7 +65,9 @@ def test_it_shows_what_the_registered_servers_say(run, file, config, registry):
     with registry.register("/db", "127.0.0.1:8100", database={"1": OTHER}):
         done = run(config, "--format", "json")
         assert words(done)[-1] == ("1", OTHER, "127.0.0.1:8100")
-        assert "they do not agree" in done.stderr
+        assert "they do not agree; --set changes" in done.stderr  # the others do not agree either
+        file.with_name("Data.fs.zkfleet").unlink()
+        assert "they do not agree; --accept or --set changes" in run(config).stderr
         assert words(run("/db", "--format", "json")) == [("1", OTHER, "127.0.0.1:8100")]
 
 
@@ -153,3 +158,18 @@ def test_what_is_neither_a_filestorage_nor_a_configuration_is_called_what_it_is(
     assert run(packed, code=1).stderr == said
     (tmp_path / "fleet.tree").write_text("/a\n  /b\n")
     assert "fleet.tree is no FileStorage, and is read as" in run(tmp_path / "fleet.tree", code=1).stderr
+
+
+def test_data_that_are_being_served_are_shown_without_a_warning_about_their_index(run, file, caplog):
+    with contextlib.closing(FileStorage(str(file))) as storage:
+        Path(f"{file}.index").write_bytes(Path(f"{file}.index").read_bytes())
+        for n in range(3):
+            transaction = TransactionMetaData(description=f"commit {n}")
+            storage.tpc_begin(transaction)
+            storage.tpc_vote(transaction)
+            storage.tpc_finish(transaction)
+        index = fsIndex.load(f"{file}.index")["index"]
+        index[b"\0" * 7 + b"\7"] = 4
+        index.save(4, f"{file}.index")
+        run(file)
+    assert "Ignoring index" not in caplog.text

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.zeo.making import a_config
+from tests.zeo.making import a_config, a_filestorage
 from zkfleet.errors import BadInput
 from zkfleet.monitor.settings import MonitorSettings
 from zkfleet.zeo.settings import Options, read_settings
@@ -221,3 +221,32 @@ def test_files_are_named(tmp_path):
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(BadInput, match="/no/such/file"):
         read_settings(Path("/no/such/file"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "hint"),
+    [
+        (a_config(zookeeper="127.0.0.1:1", more="  stanby on"), "'stanby' is not a known key name", "is standby"),
+        (a_config(address="99999999"), "address '99999999' is no port", "HOST:PORT"),
+        (a_config(zookeeper="127.0.0.1:1", more="  session-timeout 10"), "10 ms is no", "write a number from"),
+        (
+            a_config(address="8100", storage=a_filestorage("/nope/none/Data.fs")),
+            "/nope/none/Data.fs does not exist",
+            "make the directory",
+        ),
+    ],
+    ids=["key", "port", "timeout", "directory"],
+)
+def test_what_is_wrong_comes_with_a_remedy(config, message, hint):
+    with pytest.raises(BadInput) as caught:
+        read_settings(config)
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_an_override_of_nothing_is_named(tmp_path):
+    (tmp_path / "zeo.conf").write_text(a_config(address="8100"))
+    options = Options()
+    with pytest.raises(BadInput, match="-X foo/bar=1: the configuration has no such section") as caught:
+        options.realize(["-C", str(tmp_path / "zeo.conf"), "-X", "foo/bar=1"])
+    assert "SECTION/KEY=VALUE" in caught.value.hint

@@ -20,7 +20,8 @@ import click
 from zkfleet.cli.options import Command, Ensemble, Seconds, with_ensemble
 from zkfleet.cli.output import emit_text
 from zkfleet.cli.zeo_options import with_asking
-from zkfleet.errors import BadInput, TreeState, ZkfleetError
+from zkfleet.endpoints import parse_endpoint
+from zkfleet.errors import BadAddress, BadInput, TreeState, ZkfleetError
 from zkfleet.zeo.checking import BY_WEIGHT, PER, Level, Limits, judge, metrics, report
 from zkfleet.zeo.described import Described, Standing
 from zkfleet.zeo.earlier import load, save
@@ -108,6 +109,8 @@ def _end(ensemble: Ensemble, asking: Callable[[float], Asking], target: str, opt
     """Check, print and exit, all within the timeout."""
     for name in ("zkfleet", "kazoo"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    import zkfleet.registry  # noqa: F401  before the time runs: it takes a second on a busy machine
+
     said: list[tuple[Level, str]] = []
     deadline = time.monotonic() + ensemble.timeout
     # Left alone if it takes too long, wherever it hangs.
@@ -163,13 +166,13 @@ def _check(
     if zc_monitor_address and not target.startswith("/"):
         raise BadInput(f"{target}: a monitor is found by the path of its server", hint="leave -M out")
     if target.startswith("/"):
-        # Sooner than all is over, so that there is time to say why.
-        with replace(ensemble, timeout=ensemble.timeout * 0.8).connect() as registry:
+        # Sooner than all is over, so that there is time to say why: kazoo may take 0.7 s more than it is given.
+        with replace(ensemble, timeout=max(ensemble.timeout * 0.8 - 0.7, ensemble.timeout * 0.3)).connect() as registry:
             servers, others = registered(registry, target), standing(registry, target)
         if zc_monitor_address:
             servers, others = _of_monitor(zc_monitor_address, target, servers), []
     else:
-        servers = {target.removeprefix(UNIX): Described()}
+        servers = {_single(target): Described()}
     found = survey(servers, asking(max(0.1, (deadline - time.monotonic()) * 0.9)), others)
     level, line = judge(found, Limits(lag, lock, waiting))
     values: list[str] = []
@@ -179,6 +182,19 @@ def _check(
         except (OSError, ZkfleetError) as exc:
             level, line = max(level, Level.UNKNOWN, key=BY_WEIGHT.index), f"{line}; {exc}"
     return level, report(level, line, values)
+
+
+def _single(target: str) -> str:
+    """Return the address of a single server.
+
+    Raises:
+        BadAddress: it is none, or has no port.
+    """
+    if target.startswith(UNIX):
+        return os.path.abspath(target.removeprefix(UNIX))
+    if not parse_endpoint(target).port:
+        raise BadAddress(f"{target}: nobody listens on port 0", hint="give the port that the server got")
+    return target
 
 
 def _metrics(found: Survey, status_path: str | None, time_units: str) -> list[str]:

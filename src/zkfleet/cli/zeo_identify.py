@@ -99,10 +99,14 @@ def _of_servers(ensemble: Ensemble, found: "Databases", names: Sequence[str]) ->
 
 def emit_words(form: str, words: Sequence["Word"]) -> None:
     """Show the identities, and whether they differ."""
+    from zkfleet.zeo.identities import is_of_others
+
     rows = [HEADINGS, *((word.storage, word.identity or "-", word.by) for word in words)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     emit(form, lines, [dataclasses.asdict(word) for word in words])
     for name in sorted({word.storage for word in words}):
         if len({word.identity for word in words if word.storage == name}) > 1:
-            say(f"! storage {name!r}: they do not agree; --accept or --set changes the identity in the data", err=True)
+            agreed = len({word.identity for word in words if word.storage == name and is_of_others(word)}) == 1
+            how = "--accept or --set changes" if agreed else "--set changes"
+            say(f"! storage {name!r}: they do not agree; {how} the identity in the data", err=True)

@@ -122,7 +122,10 @@ def milliseconds(text: str) -> float:
     except ValueError:
         number = math.nan
     if not SHORTEST_WRITTEN <= number <= LONGEST * 1000:
-        raise BadInput(f"{text} ms is no session timeout: it counts milliseconds, 10000 are ten seconds")
+        raise BadInput(
+            f"{text} ms is no session timeout: it counts milliseconds, 10000 are ten seconds",
+            hint=f"write a number from {SHORTEST_WRITTEN} to {LONGEST * 1000}",
+        )
     return number / 1000
 
 

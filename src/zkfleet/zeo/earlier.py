@@ -36,12 +36,22 @@ def load(path: Path) -> Survey | None:
 
 
 def save(path: Path, survey: Survey) -> None:
-    """Write a survey to a file, whole or not at all."""
+    """Write a survey to a file, whole or not at all.
+
+    Raises:
+        BadInput: it cannot be written there.
+    """
     servers = {
         address: {name: dataclasses.asdict(said) for name, said in answer.items()}
         for address, answer in survey.answers.items()
         if not isinstance(answer, ZkfleetError)
     }
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(json.dumps({"at": survey.at, "servers": servers}))
-    new.replace(path)
+    try:
+        new.write_text(json.dumps({"at": survey.at, "servers": servers}))
+        new.replace(path)
+    except OSError as exc:
+        raise BadInput(
+            f"the status cannot be kept in {path}: {exc.strerror}",
+            hint=f"its folder {path.parent} must exist, and let uid {os.geteuid()} write there",
+        ) from exc

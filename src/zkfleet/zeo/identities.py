@@ -6,6 +6,7 @@ their lock, which a running server holds.
 """
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,13 +136,18 @@ def words_in(servers: Mapping[str, Described], name: str = "") -> list[Word]:
     ]
 
 
+def is_of_others(word: Word) -> bool:
+    """Tell whether it is an identity that was found elsewhere than in the data."""
+    return bool(word.identity) and word.by not in (DATA, LOG)
+
+
 def accepted(words: Sequence[Word]) -> str:
     """Return the one identity that was found elsewhere than in the data.
 
     Raises:
         BadInput: there is none, or there are several.
     """
-    known = sorted({word.identity for word in words if word.identity and word.by not in (DATA, LOG)})
+    known = sorted({word.identity for word in words if is_of_others(word)})
     if len(known) == 1:
         return known[0]
     if not known:
@@ -172,8 +178,23 @@ def write(databases: Databases, name: str, identity: str) -> None:
 
 
 @contextlib.contextmanager
+def _without_index_warning() -> Iterator[None]:
+    # The index of data that are being served is older than they are, which does no harm to who reads.
+    log = logging.getLogger("ZODB.FileStorage")
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "Ignoring index" not in record.getMessage()
+
+    log.addFilter(is_news)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_news)
+
+
+@contextlib.contextmanager
 def _opened(databases: Databases, name: str, *, read_only: bool) -> Iterator[Any]:
-    with explained(name):
+    with explained(name), _without_index_warning():
         storage = databases.openers[name](read_only)
     try:
         yield storage

@@ -124,7 +124,7 @@ class Runner(ZEOServer):  # type: ignore[misc]  # ZEO has no types
                     raise self.server.problem
                 reason = f": {self.server.problem}" if self.server.problem else ""
                 raise ZkfleetError(f"the server has ended by itself{reason}", hint="its log says more")
-        logger.info("ending signal=%s: another ends it now", self._signals[0])
+        logger.info("ending signal=%s: a second %s ends it at once", self._signals[0], self._signals[0])
         closing = _Task(self.server.close)
         while not closing.is_done:
             time.sleep(LOOK_AGAIN)

@@ -7,8 +7,10 @@ or the command line, into one value.  Nothing is opened here.
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
@@ -47,6 +49,10 @@ CONFIGURATION = Repair(
     ),
 )
 EVERYWHERE = ("", 0)
+NO_DIRECTORY = "directory named as part of the path"
+"""What ZConfig says of a file whose directory is missing."""
+UNKNOWN_KEY = re.compile("'(.+)' is not a known key name")
+NOT_CONSUMED = "not all command line options were consumed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +190,26 @@ class Options(ZEOOptions):  # type: ignore[misc]  # ZEO has no types
         except UnicodeDecodeError as exc:
             raise no_text(str(self.configfile)) from exc
         except ZConfig.ConfigurationError as exc:
-            raise BadInput(f"{self._place(exc)}: {_message(exc)}", hint=_hint(exc)) from exc
+            raise self._refused(exc) from exc
+
+    def _refused(self, exc: ZConfig.ConfigurationError) -> BadInput:
+        message, hint = _message(exc), _hint(exc)
+        if unknown := UNKNOWN_KEY.search(message):
+            near = get_close_matches(unknown[1], self._keys(), n=1)
+            hint = f"is {near[0]} meant?" if near else hint
+        if NOT_CONSUMED in message:
+            given = ", ".join(f"-X {option}" for option in self.zconfig_options)
+            return BadInput(
+                f"{given}: the configuration has no such section, or it knows no such key",
+                hint="write -X SECTION/KEY=VALUE, such as -X zeo/read-only=true; the section must be in the file",
+            )
+        return BadInput(f"{self._place(exc)}: {message}", hint=hint)
+
+    def _keys(self) -> set[str]:
+        """Return the names of the keys of all sections that a configuration may have."""
+        kinds = [self.schema.gettype(name) for name in self.schema.gettypenames()]
+        found = {kind[index][0] for kind in kinds if not kind.isabstract() for index in range(len(kind))}
+        return {name for name in found if name and name not in "*+"}
 
     def _place(self, exc: ZConfig.ConfigurationError) -> str:
         file = unquote((exc.url or str(self.configfile)).removeprefix("file://"))
@@ -244,6 +269,8 @@ def _listened(address: Any) -> tuple[str, int] | str:
     if isinstance(address, str):
         return address
     host, port = address
+    if str(host).isdecimal():  # what ZConfig takes for a port it gives as one
+        raise BadInput(f"address {host!r} is no port: they are 1 to 65535", hint="write PORT, HOST:PORT or PATH")
     # Bound alone it would leave IPv4 out, and IPv4 addresses are what is registered.
     return "" if host == "::" else host, port or 0
 
@@ -254,7 +281,11 @@ def _message(exc: ZConfig.ConfigurationError) -> str:
 
 
 def _hint(exc: ZConfig.ConfigurationError) -> str:
-    return str(getattr(getattr(exc, "exception", None), "hint", ""))
+    problem = getattr(exc, "exception", None)
+    # Of a datatype's error ZConfig keeps the exception, and so its hint.
+    if NO_DIRECTORY in str(problem):
+        return "make the directory, or mount the disk that has it, or mend the path"
+    return str(getattr(problem, "hint", ""))
 
 
 # -- what the schema's keys hold
