@@ -116,6 +116,7 @@ OF_OTHERS = {
     "zkfleet.cli.zeo_check",
     "zkfleet.monitor.process",
     "zkfleet.zeo.conflicts",
+    "zkfleet.zeo.identities",
     "zkfleet.zeo.loads",
     "zkfleet.zeo.probes",
 }

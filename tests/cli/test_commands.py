@@ -254,6 +254,7 @@ def test_a_service_that_is_not_there_is_told(tree, hosts):
     line = [*ZKFLEET, "run", "/none/x", "-z", hosts, "--address", f"127.0.0.1:{port}", "--", *serve]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as run:
         assert any("not registered yet: no such znode: /none" in said for said in run.stderr)
+        assert run.stderr.readline().startswith("hint: `zkfleet tree import` makes the nodes")
         run.send_signal(signal.SIGTERM)
         assert run.wait(10) == 128 + signal.SIGTERM
 

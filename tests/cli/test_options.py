@@ -39,3 +39,8 @@ def test_a_command_leaves_the_loggers_of_its_process_alone(more):
     before = [(one.level, list(one.handlers)) for one in loggers]
     CliRunner().invoke(main, ["tree", "validate", "-", *more], input="/a\n")
     assert [(one.level, one.handlers) for one in loggers] == before
+
+
+def test_what_is_no_number_of_seconds_is_told_so():
+    done = CliRunner().invoke(main, ["show", "--timeout", "x"])
+    assert "'x' is no number of seconds." in done.stderr

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -134,6 +135,16 @@ def test_a_living_owner_is_waited_for_and_named(service, hosts, kazoo, caplog):
         first.close()
         second.wait_until_registered(5)
         assert owned(kazoo, service)
+
+
+def test_the_log_says_what_to_do_about_a_missing_node_and_gives_no_reason_without_one(service, caplog):
+    with caplog.at_level(logging.INFO, "zkfleet.registry"):
+        service.register("/svc/providers", "10.0.0.1:80", wait=True)
+        with pytest.raises(NodeNotFound):
+            service.register("/svc/missing", "10.0.0.1:80")
+        wait_for(lambda: "reason=no such znode: /svc/missing" in caplog.text)
+    assert "`zkfleet tree import` makes the nodes" in caplog.text
+    assert "reason=None" not in caplog.text
 
 
 def test_what_somebody_else_says_begins_no_line_of_the_log(service, kazoo, caplog):

@@ -303,10 +303,18 @@ def test_an_address_that_is_taken_is_told(tmp_path):
     storage = making.a_filestorage(tmp_path / "Data.fs")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(OSError, match="address already in use") as caught:
             Server(making.a_config(address=address, storage=storage)).start()
+    assert str(caught.value).startswith(f"{address}: ")
+    assert "choose another port" in caught.value.hint
     with Server(making.a_config(address="127.0.0.1", storage=storage)):
         pass
+
+
+def test_a_host_that_is_not_known_is_named():
+    with pytest.raises(Unavailable, match=r"nohost\.invalid:8100: ") as caught:
+        Server(making.a_config(address="nohost.invalid:8100")).start()
+    assert "name of the host" in caught.value.hint
 
 
 @pytest.mark.parametrize(

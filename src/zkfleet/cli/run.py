@@ -19,7 +19,7 @@ from zkfleet.cli.launcher import Launcher, Order
 from zkfleet.cli.options import Ensemble, Seconds, on_signals, report, with_ensemble, with_errors
 from zkfleet.cli.output import say
 from zkfleet.endpoints import Endpoint, addresses_to_advertise, parse_endpoint
-from zkfleet.errors import BadAddress, BadInput, NotConnected, ZkfleetError
+from zkfleet.errors import BadAddress, BadInput, NodeNotFound, NotConnected, ZkfleetError
 from zkfleet.registry.identity import check_not_ours
 from zkfleet.spelling import get_logger
 from zkfleet.tree import parse_assignments
@@ -204,7 +204,7 @@ class Runner:
             except ZkfleetError as exc:
                 if str(exc) != said:
                     said = str(exc)
-                    say(f"warning: not registered yet: {said}", err=True)
+                    _warn_of(exc)
                 self._over.wait(RETRY_AFTER)
 
     def _connect(self) -> None:
@@ -246,4 +246,10 @@ def _warn(registration: "Registration") -> None:
     with contextlib.suppress(NotConnected):
         registration.wait_until_decided(5.0)
     if registration.problem is not None:
-        say(f"warning: not registered yet: {registration.problem}", err=True)
+        _warn_of(registration.problem)
+
+
+def _warn_of(problem: Exception) -> None:
+    say(f"warning: not registered yet: {problem}", err=True)
+    if isinstance(problem, NodeNotFound):
+        say(f"hint: {problem.hint}", err=True)

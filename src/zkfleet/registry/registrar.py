@@ -16,7 +16,7 @@ from kazoo import exceptions as kazoo_errors
 from kazoo.security import ACL
 
 from zkfleet import paths
-from zkfleet.errors import AccessDenied, BadPath, RegistrationConflict, TooLarge, ZkfleetError
+from zkfleet.errors import AccessDenied, BadPath, NodeNotFound, RegistrationConflict, TooLarge, ZkfleetError
 from zkfleet.registry import claim as orders
 from zkfleet.registry import guard, identity, operations, readings
 from zkfleet.registry.claim import Claim, Outcome, Policy, Sight, Status
@@ -237,7 +237,7 @@ class Registrant:
             waits_in_turn = self.claim.is_lock and claim.status is Status.BLOCKED
             level = logging.WARNING if claim.problem and not waits_in_turn else logging.INFO
             at = paths.join(claim.where, self.name)
-            logger.log(level, "registration_%s at=%s reason=%s", claim.status.value, at, claim.problem)
+            logger.log(level, "registration_%s at=%s%s", claim.status.value, at, _reason(claim.problem))
         with self.changed:
             if claim.status is Status.REGISTERED and claim.settled:
                 self.stands = self._wanted
@@ -273,3 +273,11 @@ class Registrant:
         self._retrying = False
         if self.claim.status is Status.FAILED or not self.claim.settled:
             self._carry_out(self.claim.disturbed())
+
+
+def _reason(problem: Exception | None) -> str:
+    """Return why a claim does not stand, as a part of a log event, and what to do if a node is missing."""
+    if problem is None:
+        return ""
+    remedy = f": {problem.hint}" if isinstance(problem, NodeNotFound) else ""
+    return f" reason={problem}{remedy}"

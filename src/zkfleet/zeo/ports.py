@@ -9,13 +9,25 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from zkfleet.endpoints import is_wildcard
+from zkfleet.endpoints import Endpoint, is_wildcard
+from zkfleet.errors import Unavailable
 from zkfleet.spelling import get_logger
 
 logger = get_logger(__name__)
 # A port that is free for IPv4 is taken for IPv6 now and then.
 TRIES = 100
+HINTS = {
+    errno.EADDRINUSE: "end the process that listens there, such as another server of this configuration,"
+    " or choose another port; `ss -ltnp` shows it",
+    errno.EADDRNOTAVAIL: "this machine has no such address: `ip address` shows those that it has",
+    errno.EACCES: "choose a port above 1023, or a folder where this user may write",
+    errno.ENOENT: "the folder of the socket must exist",
+}
 IPV4_EVERYWHERE, IPV6_EVERYWHERE = "0.0.0.0", "::"  # noqa: S104  bound on purpose
+
+
+class CannotListen(Unavailable, OSError):
+    """It is not possible to listen at an address."""
 
 
 @contextmanager
@@ -26,8 +38,30 @@ def listened_at(asked: tuple[str, int] | str) -> Iterator[tuple[str, int] | str]
         asked: a Unix path, or host and port. A host that is blank or `::` means both IPv4 and IPv6, at one port.
 
     Raises:
-        OSError: no port is free for both.
+        CannotListen: asyncio could not listen there, or no port is free for both.
     """
+    try:
+        with _found(asked) as address:
+            yield address
+    except OSError as exc:
+        raise _refused(asked, exc) from exc
+
+
+def _refused(asked: tuple[str, int] | str, exc: OSError) -> CannotListen:
+    where = asked if isinstance(asked, str) else str(Endpoint(*asked))
+    if isinstance(exc, socket.gaierror):
+        return CannotListen(
+            f"{where}: {exc.strerror}", hint="is the name of the host right? `getent hosts NAME` asks for it"
+        )
+    said = str(exc.strerror or exc)
+    # asyncio repeats the address, and says why behind it.
+    return CannotListen(
+        f"{where}: {said.rpartition('): ')[2]}", hint=HINTS.get(exc.errno or 0, "choose another address")
+    )
+
+
+@contextmanager
+def _found(asked: tuple[str, int] | str) -> Iterator[tuple[str, int] | str]:
     if isinstance(asked, str) or not is_wildcard(asked[0]) or "." in asked[0]:
         yield asked
         return

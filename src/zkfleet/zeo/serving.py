@@ -51,7 +51,7 @@ class Serving:
     Raises:
         BadInput: somebody listens at the Unix path already; a storage's file is none that it can use.
         Unavailable: a storage cannot be opened now.
-        OSError: it is not possible to listen at the address.
+        CannotListen: it is not possible to listen at the address; an `OSError`.
         LockError: another process has a storage's file open (`zc.lockfile`).
     """
 
