@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from fnmatch import fnmatch
 from urllib.request import urlopen
 
 import pytest
@@ -297,6 +298,45 @@ def test_what_was_opened_before_a_failure_is_closed(tmp_path):
             Server(making.a_config(address="127.0.0.1", storage=first + "\n" + second)).start()
         with Server(making.a_config(address="127.0.0.1", storage=first)):
             pass
+
+
+class Scarce:
+    """A machine that has threads of some name no more, for a while."""
+
+    def __init__(self, monkeypatch, name, times=1):
+        self.refused = []
+        start = threading.Thread.start
+
+        def refuse(thread):
+            if fnmatch(thread.name, name) and len(self.refused) < times:
+                self.refused.append(thread)
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("zeo 127*", ""), ("zkfleet-standby-keeper", "standby on"), ("zkfleet-standby", "standby on")]
+)
+def test_without_a_thread_to_serve_nothing_is_left_open_or_locked(tree, hosts, tmp_path, monkeypatch, name, more):
+    config = making.a_config(
+        address="127.0.0.1", zookeeper=hosts, storage=making.a_filestorage(tmp_path / "Data.fs"), more=more
+    )
+    scarce = Scarce(monkeypatch, name)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Server(config).start()
+    assert scarce.refused
+    with Server(config) as server:
+        wait_for(lambda: server.is_serving)
+
+
+def test_without_a_thread_to_connect_it_is_registered_later(tree, hosts, monkeypatch, caplog):
+    scarce = Scarce(monkeypatch, "zkfleet-registry")
+    with Server(making.a_config(address="127.0.0.1", zookeeper=hosts)):
+        wait_for(lambda: making.addresses(tree))
+    assert scarce.refused
+    assert "not_registered_yet path=/databases/main reason=RuntimeError" in caplog.text
 
 
 def test_an_address_that_is_taken_is_told(tmp_path):

@@ -159,6 +159,9 @@ class Announcer:
                 break
             except ZkfleetError as exc:
                 self.concern.is_now(str(exc))
+            # The machine has no more threads, perhaps.  Without this one nobody would try again, or say so.
+            except Exception as exc:
+                self.concern.is_now(repr(exc))
             if self._over.wait(RETRY_AFTER):
                 break
         return not self._over.is_set()
@@ -167,7 +170,12 @@ class Announcer:
         with self._lock:
             if not self._over.is_set():
                 self.registry = registry
-                self._register()
+                try:
+                    self._register()
+                except BaseException:
+                    self.registry, self._registrations = None, []
+                    registry.close(DEREGISTER_WITHIN)
+                    raise
                 return
         registry.close(DEREGISTER_WITHIN)
 

@@ -37,9 +37,13 @@ class Service:
         """Open the storages, serve, and begin to register; raises as `Serving`."""
         self.serving = Serving(self._settings, may_commit=self._may_commit)
         if self._announcer is not None and isinstance(self.serving.address, Endpoint):
-            self._announcer.register(
-                _announcements(self._settings.zookeeper, self.serving, self.serving.address, self.monitor)
-            )
+            try:
+                self._announcer.register(
+                    _announcements(self._settings.zookeeper, self.serving, self.serving.address, self.monitor)
+                )
+            except BaseException:
+                self.serving.abort()
+                raise
 
     def drain(self) -> None:
         """Deregister, let commits under way finish, and close the storages; returns when that is done."""

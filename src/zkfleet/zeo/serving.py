@@ -82,7 +82,12 @@ class Serving:
             undo.pop_all()
         self.address = _address(settings.address, self._server.acceptor.addr)
         self._thread = threading.Thread(target=self._run, name=f"zeo {self.address}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the machine has no more threads for this process, or it ends
+            self._server.abort()
+            self._run()
+            raise
         logger.info("serving address=%s storages=%s", self.address, ",".join(self._storages))
 
     def _run(self) -> None:

@@ -117,9 +117,13 @@ class Standby:
         self._registry.make_node(self._home)
         self._lock = self._registry.lock(self._home, PRIMARY)
         self._node = self._registry.lock(self._home, self._name, state=State.WAITING.value, since=time.time())
-        self._lock.subscribe(self._changed)
-        self._keeper.start()
-        self._thread.start()
+        try:
+            self._lock.subscribe(self._changed)
+            self._keeper.start()
+            self._thread.start()
+        except BaseException:  # the machine has no more threads, perhaps: somebody else is to serve
+            self._release()
+            raise
         return self
 
     @property
