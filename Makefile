@@ -48,7 +48,8 @@ clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-* .cache site dist build
 
 $(READY): pyproject.toml scripts/make-venv
-	scripts/make-venv $(PYTHON) $(VENV)
+	@echo 'installing into $(VENV) what it needs, some minutes ...'
+	@scripts/make-venv $(PYTHON) $(VENV)
 	@touch $@
 
 .PHONY: zookeeper

@@ -182,6 +182,7 @@ class Story:
             emit_text(self.registry.export_tree("/", ephemeral=True))
             say()
             self._work("The clients go on, and nobody told them an address", clients)
+            _show_top(self.registry)  # while its clients are connected
 
     def _start(self) -> None:
         for name in ("web-1", "web-2"):
@@ -309,7 +310,6 @@ def demo_command(zookeeper: str | None, seconds: float, once: bool) -> None:
             fleet = Fleet(hosts, folder)
             try:
                 Story(registry, fleet).tell()
-                _show_top(registry)
                 if not once:
                     emit_text(NEXT.format(hosts=hosts, seconds=seconds))
                     _rest(seconds)
