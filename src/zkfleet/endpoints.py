@@ -8,10 +8,10 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from zkfleet.errors import BadAddress
+from zkfleet.errors import BadAddress, BadInput
 from zkfleet.interfaces import Interfaces, IPAddress, choose_reachable, find_interfaces, spell_addresses
 
 Address = str | tuple[str, int]
@@ -188,6 +188,32 @@ def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches what listens at a host."""
     address = _numeric(host)
     return host == "localhost" if address is None else address.is_loopback
+
+
+def is_name(host: str) -> bool:
+    """Tell whether a host is written as a name, and not as an address."""
+    return bool(host) and ":" not in host and _numeric(host) is None
+
+
+def check_servers(path: str, names: Iterable[str]) -> None:
+    """See that what is below a path are servers, if anything is.
+
+    Raises:
+        BadInput: there are other nodes alone.
+    """
+    others = sorted(names)
+    if others and not any(map(_is_address, others)):
+        raise BadInput(
+            f"{path} has no servers below it, but {', '.join(others)}",
+            hint=f"name the path of one service, such as {path.rstrip('/')}/{others[0]}",
+        )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return parse_endpoint(name).port > 0
+    except BadAddress:
+        return False
 
 
 def is_wildcard(host: str) -> bool:

@@ -122,6 +122,45 @@ def test_what_is_no_literal_is_refused_with_a_hint(tree, assignment):
     assert "hint:" in tree("set", "/svc", *assignment.split(" "), code=1).stderr
 
 
+@pytest.mark.parametrize("value", ["1; import os", "a b", "five", "x()"])
+def test_what_is_no_value_alone_is_told_what_is(tree, value):
+    assert "and nothing else; text needs quotes" in tree("set", "/svc", f"a={value}", code=1).stderr
+
+
+def test_a_path_above_the_services_is_no_service(tree, kazoo):
+    said = tree("addresses", "/", code=1).stderr
+    assert said == ("error: / has no servers below it, but lb, svc\nhint: name the path of one service, such as /lb\n")
+    kazoo.create("/svc/providers/10.0.0.1:80", b"{}")
+    kazoo.create("/svc/providers/odd", b"{}")
+    assert tree("addresses", "/svc/providers").stdout == "10.0.0.1:80\n"
+
+
+def test_a_link_that_leads_nowhere_is_told(tree):
+    assert (
+        tree("ln", "/nope", "/lb/x").stderr
+        == "warning: the link leads nowhere: no such znode: /lb/x (there is no /nope)\n"
+    )
+    assert "warning: the link leads nowhere: no such znode: /lb/nope" in tree("ln", "/nope", "/lb/").stderr
+    assert tree("ln", "/svc", "/lb/y").stderr == ""
+    assert tree("ln", "/svc", "/lb/").stderr == ""
+
+
+def test_a_property_with_the_name_of_a_link_is_told(tree):
+    assert "warning: /lb also has the node link providers ->" in tree("set", "/lb", "providers=1").stderr
+    assert tree("set", "/lb", "other=1").stderr == ""
+
+
+@pytest.mark.parametrize(("option", "value"), [("--auth", "foo"), ("--auth", ":foo"), ("--sasl", "foo")])
+def test_credentials_of_another_form_are_told_as_options(tree, option, value):
+    said = tree("show", "/", option, value, code=1).stderr
+    assert said == f"error: {option} is not USER:PASSWORD\nhint: write {option} user:password\n"
+
+
+def test_sasl_that_nobody_answers_is_named(tree):
+    said = tree("show", "/", "--sasl", "a:b", "--timeout", "1", code=1).stderr
+    assert "hint: is SASL configured there?" in said
+
+
 def test_addresses_are_listed_one_a_line(tree, kazoo):
     assert "nobody provided" in tree("addresses", "/lb/providers", "--wait", "0.05", code=1).stderr
     kazoo.create("/svc/providers/10.0.0.1:80", b'{"pid":1}')

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 
 import pytest
 
@@ -328,3 +329,19 @@ def test_a_process_that_ends_without_closing_takes_its_address_out(service, host
         assert kazoo.get_children("/svc/providers") == ["h:1"]
         process.communicate("\n", timeout=10)
     assert kazoo.get_children("/svc/providers") == []
+
+
+def test_an_advertised_name_that_has_no_address_is_told_once(service, caplog):
+    name = f"eth{uuid.uuid4().hex}.invalid"  # each name is looked up once a process
+    for port in (80, 81):
+        service.register("/svc/providers", f":{port}", advertise=name)
+    service.register("/svc/providers", ":82", advertise="localhost")
+    service.register("/svc/providers", "nobody.invalid:83")  # which the server could listen at
+    wait_for(lambda: f"advertised_name_unknown name={name}" in caplog.text)
+    assert caplog.text.count("advertised_name_unknown") == 1
+
+
+def test_a_path_that_is_not_there_is_an_error_and_no_line_of_the_log(service, caplog):
+    with pytest.raises(NodeNotFound):
+        service.providers("/nope")
+    assert "view_emptied" not in caplog.text

@@ -492,3 +492,10 @@ def test_a_writer_waits_for_a_server_as_a_reader_does(fleet, zeo):
         committing.result()
         connection.close()
         assert count(found) == 2
+
+
+def test_a_path_above_the_services_is_refused_at_once(fleet):
+    fleet.import_tree("/above\n  /main\n")
+    with pytest.raises(BadInput, match="/above has no servers below it, but main") as caught:
+        zkfleet.zeo.client(fleet, "/above")
+    assert caught.value.hint == "name the path of one service, such as /above/main"

@@ -8,12 +8,17 @@ from typing import Any
 
 import click
 
+from zkfleet import paths
 from zkfleet.cli.options import FAILED, Ensemble, Seconds, with_ensemble, with_errors, with_format
 from zkfleet.cli.output import emit, lines_of, say
-from zkfleet.errors import BadProperties, NodeNotEmpty, NodeNotFound, WaitTimedOut
+from zkfleet.endpoints import check_servers
+from zkfleet.errors import BadProperties, LinkLoop, NodeNotEmpty, NodeNotFound, WaitTimedOut
 from zkfleet.tree import parse_assignments
+from zkfleet.tree.model import NODE_LINK
 
 LOOK_AGAIN = 0.2
+SYSTEM = {"zookeeper"}
+"""ZooKeeper's own node, below / alone."""
 
 
 def _watch(view: Any, show: Callable[[Any], None]) -> None:
@@ -73,6 +78,8 @@ def show_command(ensemble: Ensemble, path: str, watch: bool, form: str) -> None:
 @with_errors
 def addresses_command(ensemble: Ensemble, path: str, watch: bool, wait_for: float | None, form: str) -> None:
     """List the addresses that provide the service at PATH, one a line."""
+    from zkfleet.registry.formats import UNKNOWN
+
     with ensemble.connect() as registry:
         view = registry.providers(path)
         if wait_for is not None:
@@ -84,9 +91,11 @@ def addresses_command(ensemble: Ensemble, path: str, watch: bool, wait_for: floa
         def show(view: Any = view) -> None:
             instances = view.instances
             rows = {str(one.endpoint): view[name] for name, one in instances.items() if one.endpoint is not None}
+            if not watch and all(one.format == UNKNOWN for one in instances.values()):
+                check_servers(path, set(instances) - SYSTEM)
             emit(form, list(rows), rows)
             for name, instance in instances.items():
-                if instance.reason:
+                if instance.reason and name not in SYSTEM:
                     say(f"! {name} is left out: {instance.reason}", err=True)
             if watch and form == "human":
                 say()
@@ -127,7 +136,15 @@ def set_command(ensemble: Ensemble, path: str, assignments: tuple[str, ...]) -> 
     """
     values = parse_assignments(assignments)
     with ensemble.connect() as registry:
-        registry.properties(path, watch=False).update(values)
+        properties = registry.properties(path, watch=False)
+        properties.update(values)
+        for name in values:
+            if f"{name}{NODE_LINK}" in properties:
+                say(
+                    f"warning: {path} also has the node link {name}{NODE_LINK}, which leads where it did:"
+                    " `zkfleet ln` changes it",
+                    err=True,
+                )
 
 
 @click.command("ln")
@@ -145,6 +162,10 @@ def ln_command(ensemble: Ensemble, source: str, destination: str) -> None:
             and registry.resolve(destination) == destination
         ):
             say(f"warning: {destination} is a node, and hides the link until it is deleted", err=True)
+        try:
+            registry.resolve(destination + paths.split(source)[1] if destination.endswith("/") else destination)
+        except (NodeNotFound, LinkLoop) as exc:
+            say(f"warning: the link leads nowhere: {exc}", err=True)
 
 
 @click.command("rm")

@@ -19,7 +19,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from zkfleet.cli.output import emit_text, say
-from zkfleet.errors import BadHosts, BadInput, WaitTimedOut, ZkfleetError
+from zkfleet.errors import BadAuth, BadHosts, BadInput, WaitTimedOut, ZkfleetError
 from zkfleet.spelling import spell_record
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class Ensemble:
     def _options(self) -> dict[str, Any]:
         from zkfleet.registry import TLS
 
+        for option, pairs in (("--auth", self.auth), ("--sasl", [self.sasl] if self.sasl else [])):
+            if not all(all(pair.partition(":")[:2]) for pair in pairs):
+                raise BadAuth(f"{option} is not USER:PASSWORD", hint=f"write {option} user:password")
         tls = TLS(self.ca, self.certificate, self.key) if self.ca or self.certificate or self.key else None
         options: dict[str, Any] = {
             "auth": [("digest", pair) for pair in self.auth] + ([("sasl", self.sasl)] if self.sasl else []),

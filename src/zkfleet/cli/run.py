@@ -91,7 +91,17 @@ def _check_port(endpoint: Endpoint) -> None:
 def _register(
     registry: "Registry", *, path: str, endpoint: Endpoint, advertise: str | None, properties: dict[str, Any]
 ) -> "Registration":
+    from zkfleet.registry.advertised import look_up
+
+    look_up(addresses_to_advertise(endpoint, advertise=advertise), endpoint, _tell_unknown)
     return registry.register(path, endpoint, advertise=advertise, wait=False, **properties)
+
+
+def _tell_unknown(name: str, reason: str) -> None:
+    say(
+        f"warning: {name!r} is published, but no interface here has this name, and it has no address here: {reason}",
+        err=True,
+    )
 
 
 class Runner:

@@ -163,7 +163,7 @@ class Following(Generic[T]):
             if self._agenda.current:
                 self.stale_since = None
         if old is None or not snapshot.says_the_same(old):
-            if snapshot.problem is not None:
+            if old is not None and snapshot.problem is not None:
                 logger.warning("view_emptied path=%s reason=%s", self.path, snapshot.problem)
             if self._subscribers:
                 self._turns.changed()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zkfleet import endpoints, paths
 from zkfleet.errors import BadInput, BadPath, Closed
-from zkfleet.registry import acls, changing, identity, readings, registrar, subtree, views
+from zkfleet.registry import acls, advertised, changing, identity, readings, registrar, subtree, views
 from zkfleet.registry.claim import Policy, Status
 from zkfleet.registry.following import Following
 from zkfleet.registry.life import Life
@@ -74,7 +74,8 @@ class Registry(Life):
         paths.check(path)
         if on_conflict not in POLICIES:
             raise BadInput(f"on_conflict is one of {', '.join(POLICIES)}, not {on_conflict!r}")
-        chosen = endpoints.addresses_to_advertise(endpoints.parse_endpoint(address), advertise=advertise)
+        given = endpoints.parse_endpoint(address)
+        chosen = endpoints.addresses_to_advertise(given, advertise=advertise)
         default = acls.for_registrations(self._authenticated)
         entries = acls.to_kazoo(acls.read_acl(acl, default))
         self.session.check_not_system(path)
@@ -87,6 +88,7 @@ class Registry(Life):
         data = registrar.encoded(path, said, self.session.safe_packet)
         made = [Registrant(self.hub, path, name, data=data, acl=entries, policy=on_conflict) for name in names]
         registration = Registration(self, path, made, said)
+        advertised.look_up(chosen, given)
         self._begin_registration(registration)
         if wait:
             self._wait_for(registration)

@@ -35,6 +35,10 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 OLDEST_SERVER = (3, 6)
 SYSTEM = "/zookeeper"
+SLOW = "ZooKeeper accepts the connection and is slow: try again, or wait longer"
+SASL_UNANSWERED = (
+    "is SASL configured there?  a ZooKeeper without it may not answer, and `zkfleet dev` has none; else wait longer"
+)
 NOT_SENT = "the request was not sent; try again when ZooKeeper answers"
 LOOK = "look whether it is there before you try again"
 LOST = (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError, kazoo_errors.SessionMovedError)
@@ -395,7 +399,12 @@ class Session:
         try:
             return future.result(max(deadline.left(), 0.001))
         except FutureTimeout:
-            raise errors.WaitTimedOut(f"{what} did not come from {self.hosts} within {deadline.seconds:g} s") from None
+            # kazoo waits for an answer to SASL for ever.
+            sasl = self.client._connection.sasl_options
+            raise errors.WaitTimedOut(
+                f"{what} did not come from {self.hosts} within {deadline.seconds:g} s",
+                hint=SASL_UNANSWERED if sasl else SLOW,
+            ) from None
 
     def check_usable(self) -> None:
         """Raise `Closed` after `close()`."""

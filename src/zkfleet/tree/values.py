@@ -14,6 +14,7 @@ from zkfleet.errors import BadProperties
 from zkfleet.tree.model import fault
 
 LITERALS = "numbers, 'text', True, False, None, [lists] and {'dictionaries': ...}"
+REMEDY = f"write one of {LITERALS} and nothing else; text needs quotes"
 _PLAIN_INTEGER = re.compile(r"(?:0|[1-9][0-9]{0,17})\Z")
 _PLAIN_TEXT = re.compile(r"'[^'\\\n{]*'\Z")
 
@@ -47,9 +48,9 @@ def read_literal(text: str, *, as_bytes: bool = False) -> Any:
             warnings.simplefilter("ignore")
             value = ast.literal_eval(text)
     except (ValueError, TypeError) as exc:
-        raise NoLiteral(f"an expression that is no literal: {_short(text)}", f"write {LITERALS}") from exc
+        raise NoLiteral(f"an expression that is no literal: {_short(text)}", REMEDY) from exc
     except (SyntaxError, MemoryError, RecursionError) as exc:
-        raise NoLiteral(f"no value: {_short(text)}", f"write {LITERALS}; text needs quotes") from exc
+        raise NoLiteral(f"no value: {_short(text)}", REMEDY) from exc
     if as_bytes and isinstance(value, bytes):
         return repr(value)
     if why := fault(value):

@@ -16,6 +16,7 @@ from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError, ReadOnlyError
 from ZODB.utils import oid_repr, z64
 
+from zkfleet.endpoints import check_servers
 from zkfleet.errors import BadInput, WrongDatabase
 from zkfleet.registry import InvalidProvider, ProvidersView, Registry
 from zkfleet.spelling import get_logger
@@ -121,6 +122,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             undo.callback(super().close)
             fork.disable_in_children(self)
             loads.shorten_failures()
+            check_servers(path, set(self._providers) - ({"zookeeper"} if path == "/" else set()))
             self._providers(self._on_change)
             if self._not_preferred:
                 raise BadInput(f"prefer= fails for {self._not_preferred}", hint="give a key for whatever is registered")

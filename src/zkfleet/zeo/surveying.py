@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zkfleet.endpoints import parse_endpoint
-from zkfleet.errors import BadAddress, BadInput, NodeNotFound, ZkfleetError
+from zkfleet.endpoints import check_servers
+from zkfleet.errors import NodeNotFound, ZkfleetError
 from zkfleet.zeo.asking import Answer, ask_all
 from zkfleet.zeo.described import Described, Standing, described_by, is_server, standing_of
 from zkfleet.zeo.standby import PRIMARY, SUFFIX
@@ -61,20 +61,8 @@ def registered(registry: "Registry", path: str) -> dict[str, Described]:
         BadInput: what is below the path is no server, but other nodes.
     """
     found = {name: said for name, said in _children(registry, path).items() if is_server(said)}
-    if found and not any(map(_is_address, found)):
-        below = ", ".join(sorted(found))
-        raise BadInput(
-            f"{path} has no servers below it, but {below}",
-            hint=f"name the path of one service, such as {path.rstrip('/')}/{min(found)}",
-        )
+    check_servers(path, found)
     return {name: described_by(said) if isinstance(said, Mapping) else Described() for name, said in found.items()}
-
-
-def _is_address(name: str) -> bool:
-    try:
-        return parse_endpoint(name).port > 0
-    except BadAddress:
-        return False
 
 
 def standing(registry: "Registry", path: str) -> list[Standing]:
