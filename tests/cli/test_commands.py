@@ -393,7 +393,7 @@ def test_a_server_that_goes_into_the_background_is_told_of(tree, kazoo, tmp_path
     done = tree("run", "/svc/providers", "--address", f"127.0.0.1:{port}", "--", *command, code=1)
     os.kill(int(pid.read_text()), signal.SIGKILL)
     assert f"something takes connections at 127.0.0.1:{port} still" in done.stderr
-    assert "hint: a server that goes into the background" in done.stderr
+    assert "hint: run the server in the foreground" in done.stderr
     assert kazoo.get_children("/svc/providers") == []
 
 
