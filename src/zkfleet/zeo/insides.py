@@ -66,6 +66,7 @@ IMPORTED = Repair(
         "ZEO.asyncio.server:ServerProtocol",
         "ZEO.runzeo:ZEOOptions",
         "ZEO.runzeo:ZEOServer",
+        "ZEO.zconfig:client_ssl",
     ),
 )
 

@@ -45,7 +45,7 @@ CONFIGURATION = Repair(
         "zdaemon.zdoptions:ZDOptions.load_schema",
         "zdaemon.zdoptions:ZDOptions.load_schema sets schema",
         "zdaemon.zdoptions:ZDOptions.usage(msg)",
-        "zdaemon.zdoptions:ZDOptions.__init__ sets required_map",
+        "zdaemon.zdoptions:ZDOptions.__init__ sets required_map, zconfig_options",
     ),
 )
 EVERYWHERE = ("", 0)
