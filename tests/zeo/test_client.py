@@ -494,8 +494,15 @@ def test_a_writer_waits_for_a_server_as_a_reader_does(fleet, zeo):
         assert count(found) == 2
 
 
-def test_a_path_above_the_services_is_refused_at_once(fleet):
-    fleet.import_tree("/above\n  /main\n")
-    with pytest.raises(BadInput, match="/above has no servers below it, but main") as caught:
-        zkfleet.zeo.client(fleet, "/above")
-    assert caught.value.hint == "name the path of one service, such as /above/main"
+def test_a_path_that_was_forgotten_is_refused_at_once(fleet):
+    with pytest.raises(BadInput, match="/ has no servers below it, but db") as caught:
+        zkfleet.zeo.client(fleet, "/")
+    assert caught.value.hint == "name the path of one service, such as /db"
+
+
+def test_a_service_without_servers_yet_may_have_other_nodes(fleet, zeo, caplog):
+    fleet.import_tree("/db\n  /settings\n")
+    with contextlib.closing(zkfleet.zeo.client(fleet, "/db", wait=False)) as storage:
+        assert "zeo_path_doubted reason=/db has no servers below it, but settings; name the path" in caplog.text
+        fleet.register("/db", zeo().address)
+        wait_for(storage.is_connected)

@@ -122,7 +122,7 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             undo.callback(super().close)
             fork.disable_in_children(self)
             loads.shorten_failures()
-            check_servers(path, set(self._providers) - ({"zookeeper"} if path == "/" else set()))
+            self._check_path()
             self._providers(self._on_change)
             if self._not_preferred:
                 raise BadInput(f"prefer= fails for {self._not_preferred}", hint="give a key for whatever is registered")
@@ -141,6 +141,15 @@ class FollowingStorage(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         return LinkThread(addresses, storage, cache, *args, **options)
 
     # -- following
+
+    def _check_path(self) -> None:
+        """Refuse the root if it has no servers: its path was forgotten.  Elsewhere they may come yet."""
+        try:
+            check_servers(self.path, set(self._providers) - {"zookeeper"})
+        except BadInput as exc:
+            if self.path == "/":
+                raise
+            logger.warning("zeo_path_doubted reason=%s; %s", exc, exc.hint)
 
     def _on_change(self, providers: ProvidersView) -> None:
         entries = {name: entry for name, entry in providers.items() if is_server(entry)}
