@@ -303,7 +303,7 @@ def test_a_service_that_is_not_there_is_told(tree, hosts):
     [
         (["--property", "pid=5"], "zkfleet's own"),
         (["--property", "x=1", "--property", "x=2"], "a second time"),
-        (["--auth", "nocolon"], "not user:password"),
+        (["--auth", "nocolon"], "not USER:PASSWORD"),
         (["--tls-ca", "/no/such/file"], "no such file"),
         (["-z", "a:b"], "no port"),
     ],

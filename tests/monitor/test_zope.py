@@ -28,6 +28,16 @@ from zkfleet.monitor.zope.starting import add_utilities, process_starting
 from zkfleet.registry import connect
 from zkfleet.testing.zookeeper import free_port
 
+
+@pytest.fixture(autouse=True)
+def nothing_of_zope_left(monkeypatch):
+    """Whoever asks Zope for its configuration makes one, which sets variables of the environment for good."""
+    monkeypatch.setattr(App.config, "_config", App.config._config)
+    for name in ("INSTANCE_HOME", "CLIENT_HOME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 CONF = """
 instancehome {home}
 <zodb_db main>

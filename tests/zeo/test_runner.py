@@ -230,6 +230,7 @@ def test_a_bad_configuration_is_not_started_again_by_zdaemon(tmp_path):
     assert done.returncode == 2
     assert (
         done.stderr == f"error: {file}:6: 10 ms is no session timeout: it counts milliseconds, 10000 are ten seconds\n"
+        "hint: write a number from 1000 to 2000000000\n"
     )
 
 
