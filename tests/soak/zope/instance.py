@@ -13,6 +13,7 @@ from zkfleet.testing.zookeeper import free_port
 ROOT = Path(__file__).parents[3]
 CONF = """%import zkfleet.zeo
 instancehome {home}
+max-conflict-retries 10
 <zodb_db main>
   mount-point /
   <zkzeoclient>
